@@ -1,0 +1,1 @@
+"""The generator: Amaranth modules that compose into the accelerator. Imports spec."""

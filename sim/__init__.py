@@ -1,0 +1,1 @@
+"""The accelerator without a board: golden model, cycle model, Verilated device."""

@@ -1,0 +1,172 @@
+"""Command descriptors: what the host asks of the engine, 64 bytes each, read from memory.
+
+A list of descriptors is a run of 64-byte blocks. Each is a striped region without gaps: port p
+reads its ``64 / ports`` bytes at ``address + p * 64 / ports``. The words are given here in memory
+order; ``engine_order`` is the order in which their bytes arrive on the joined beats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spec import numeric
+from spec.config import Config
+from spec.errors import UserError
+from spec.layout import Matrix
+
+BYTES = 64
+WORDS = 16
+MAGIC = 0x4B4C
+"""First 16 bits of every descriptor: "LK" in memory."""
+
+OPCODES = {"matmul": 1}
+"""Operations. 0 is never valid; the rest is free for what comes after matmul."""
+
+GROUP_CODES = {32: 0, 64: 1, 128: 2}
+FORMAT_CODES = {"fp32": 0, "bf16": 1}
+
+COUNT_MAX = 65535
+"""Most descriptors of one list."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the descriptor: bits ``lsb .. lsb + width`` of word ``word`` (and the next one
+    for widths over 32)."""
+
+    name: str
+    word: int
+    lsb: int
+    width: int
+    doc: str
+
+
+FIELDS = (
+    Field("magic", 0, 0, 16, "constant that marks a descriptor"),
+    Field("opcode", 0, 16, 8, "operation"),
+    Field("weights8", 0, 24, 1, "weights are int8 (else int4)"),
+    Field("group", 0, 25, 2, "group code: 0 = 32, 1 = 64, 2 = 128"),
+    Field("result_format", 0, 27, 1, "0 = fp32, 1 = bf16"),
+    Field("tokens", 1, 0, 8, "activation vectors, 1..M"),
+    Field("chunks", 1, 16, 16, "chunks along K"),
+    Field("tiles", 2, 0, 20, "row tiles"),
+    Field("activation_beats", 3, 0, 24, "beats of the activation region"),
+    Field("weight_beats", 4, 0, 32, "beats of the weight region"),
+    Field("activation_stride", 5, 0, 32, "bytes between the ports' parts of the activations"),
+    Field("weight_stride", 6, 0, 32, "bytes between the ports' parts of the weights"),
+    Field("activations", 7, 0, 40, "address of the activation region"),
+    Field("weights", 9, 0, 40, "address of the weight region"),
+    Field("results", 11, 0, 40, "address of the results"),
+    Field("tag", 13, 0, 32, "the host's; not read by the engine"),
+    Field("reserved", 14, 0, 32, "zero; room for top-k and operations other than matmul"),
+    Field("check", 15, 0, 32, "makes the sum of all words equal to CHECK_SUM modulo 2**32"),
+)
+
+BY_NAME = {field.name: field for field in FIELDS}
+
+CHECK_SUM = 0xA5A5_5A5A
+"""Sum of the words of a whole descriptor: garbage, all zeros and all ones are refused."""
+
+
+class CommandError(UserError):
+    """A command that a descriptor cannot hold."""
+
+
+def pack(values: dict[str, int]) -> bytes:
+    """A descriptor in memory order; ``magic`` and ``check`` are filled in.
+
+    Raises:
+        CommandError: an unknown field, or a value that does not fit its field.
+    """
+    image = 0
+    for name, value in {"magic": MAGIC, **values}.items():
+        field = BY_NAME.get(name)
+        if field is None or name == "check":
+            raise CommandError(f"a descriptor has no field {name!r} to set")
+        if not 0 <= value < 1 << field.width:
+            raise CommandError(f"{name} = {value} does not fit {field.width} bits")
+        image |= value << (32 * field.word + field.lsb)
+    words = [image >> 32 * index & 0xFFFFFFFF for index in range(WORDS)]
+    words[15] = (CHECK_SUM - sum(words)) & 0xFFFFFFFF
+    return b"".join(word.to_bytes(4, "little") for word in words)
+
+
+def unpack(data: bytes) -> dict[str, int]:
+    """The fields of a descriptor.
+
+    Raises:
+        CommandError: wrong size, magic or check sum.
+    """
+    if len(data) != BYTES:
+        raise CommandError(f"a descriptor has {BYTES} bytes, got {len(data)}")
+    words = [int.from_bytes(data[4 * i : 4 * i + 4], "little") for i in range(WORDS)]
+    if sum(words) & 0xFFFFFFFF != CHECK_SUM or words[0] & 0xFFFF != MAGIC:
+        raise CommandError("not a descriptor: its magic or check sum is wrong")
+    image = int.from_bytes(data, "little")
+    return {
+        field.name: image >> (32 * field.word + field.lsb) & ((1 << field.width) - 1)
+        for field in FIELDS
+    }
+
+
+def matmul(
+    matrix: Matrix,
+    tokens: int,
+    *,
+    weights: int,
+    weight_stride: int,
+    activations: int,
+    activation_stride: int,
+    results: int,
+    result_format: str = "fp32",
+    tag: int = 0,
+) -> dict[str, int]:
+    """The fields of one matmul: ``tokens`` activation vectors times ``matrix``.
+
+    Raises:
+        CommandError: more tokens than the engine has, or an unaligned or too large address.
+    """
+    config = matrix.config
+    if not 1 <= tokens <= config.tokens:
+        raise CommandError(f"tokens must lie in 1..{config.tokens}, got {tokens}")
+    if result_format not in numeric.RESULT_BITS:
+        raise CommandError(f"result format must be fp32 or bf16, got {result_format!r}")
+    for name, address in (
+        ("weights", weights), ("weight_stride", weight_stride), ("activations", activations),
+        ("activation_stride", activation_stride), ("results", results),
+    ):  # fmt: skip
+        if address % 64:
+            raise CommandError(f"{name} must be a multiple of 64 bytes, got {address:#x}")
+    return {
+        "opcode": OPCODES["matmul"],
+        "weights8": int(matrix.bits == 8),
+        "group": GROUP_CODES[matrix.group],
+        "result_format": FORMAT_CODES[result_format],
+        "tokens": tokens,
+        "chunks": matrix.chunks,
+        "tiles": matrix.tiles,
+        "activation_beats": matrix.activation_beats(tokens),
+        "weight_beats": matrix.beats,
+        "activation_stride": activation_stride,
+        "weight_stride": weight_stride,
+        "activations": activations,
+        "weights": weights,
+        "results": results,
+        "tag": tag,
+    }
+
+
+def beats(config: Config) -> int:
+    """Beats in which one descriptor arrives."""
+    return BYTES // config.beat_bytes
+
+
+def engine_order(config: Config) -> list[int]:
+    """For each byte as it arrives (beat by beat, port 0 lowest), its offset in memory order."""
+    part = BYTES // config.ports
+    return [
+        port * part + beat * config.port_bytes + byte
+        for beat in range(beats(config))
+        for port in range(config.ports)
+        for byte in range(config.port_bytes)
+    ]
