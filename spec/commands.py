@@ -48,6 +48,7 @@ FIELDS = (
     Field("group", 0, 25, 2, "group code: 0 = 32, 1 = 64, 2 = 128"),
     Field("result_format", 0, 27, 1, "0 = fp32, 1 = bf16"),
     Field("tokens", 1, 0, 8, "activation vectors, 1..M"),
+    Field("reserved", 1, 8, 8, "zero; room for top-k"),
     Field("chunks", 1, 16, 16, "chunks along K"),
     Field("tiles", 2, 0, 20, "row tiles"),
     Field("activation_beats", 3, 0, 24, "beats of the activation region"),
@@ -58,7 +59,7 @@ FIELDS = (
     Field("weights", 9, 0, 40, "address of the weight region"),
     Field("results", 11, 0, 40, "address of the results"),
     Field("tag", 13, 0, 32, "the host's; not read by the engine"),
-    Field("reserved", 14, 0, 32, "zero; room for top-k and operations other than matmul"),
+    Field("result_beats", 14, 0, 32, "beats of the results, on the one port that writes them"),
     Field("check", 15, 0, 32, "makes the sum of all words equal to CHECK_SUM modulo 2**32"),
 )
 
@@ -152,6 +153,7 @@ def matmul(
         "activations": activations,
         "weights": weights,
         "results": results,
+        "result_beats": matrix.result_bytes(tokens, result_format) // config.port_bytes,
         "tag": tag,
     }
 

@@ -133,6 +133,11 @@ class Config:
         return self.lanes // self.sub_lanes
 
     @property
+    def chain(self) -> int:
+        """Lanes whose products are summed in one DSP cascade."""
+        return min(16, self.sub_lanes)
+
+    @property
     def token_pairs(self) -> int:
         """Pairs of tokens; one DSP multiplies one weight with both activations of a pair."""
         return (self.tokens + 1) // 2
