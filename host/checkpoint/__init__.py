@@ -1,0 +1,14 @@
+"""Loads language models: Hugging Face directories (AWQ or unquantised) and GGUF files.
+
+    checkpoint = host.checkpoint.find("SmolLM2.gguf")     # looks at headers only
+    model = checkpoint.model(group=64, head_bits=8)       # host.weights.Model
+    tokenizer = checkpoint.tokenizer()                    # host.tokenizer.Tokenizer
+    chat = checkpoint.chat()                              # host.chat.ChatTemplate
+
+Everything that is wrong with a file is a ``CheckpointError``: one sentence.
+"""
+
+from host.checkpoint.detect import Checkpoint, find
+from host.checkpoint.errors import CheckpointError
+
+__all__ = ["Checkpoint", "CheckpointError", "find"]

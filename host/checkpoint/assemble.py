@@ -1,0 +1,99 @@
+"""Builds a Model from a source of tensors, asking for each by its Hugging Face name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from host.checkpoint.errors import CheckpointError
+from host.checkpoint.rounding import round_tables
+from host.checkpoint.tables import Table, materialise
+from host.weights import Layer, Model, Quantised, Shape
+
+Part = tuple[str, int]
+"""A linear's name without ``.weight`` and its rows."""
+
+
+class Source(Protocol):
+    """Tensors of one checkpoint. Each request checks presence and shape."""
+
+    label: str
+    """Where from and how packed, for reports."""
+
+    def vector(self, name: str, size: int) -> np.ndarray:
+        """A finite float32 vector."""
+
+    def table(self, name: str, rows: int, columns: int) -> Table:
+        """A float matrix to be read by rows."""
+
+    def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
+        """Linears of the same inputs, stacked by rows."""
+
+    def head_name(self, tied: bool) -> str:
+        """The tensor that the LM head is made from."""
+
+    def unused(self) -> list[str]:
+        """Tensors that nobody asked for and that mean something."""
+
+
+def build(
+    shape: Shape, source: Source, eos_tokens: frozenset[int], group: int, head_bits: int
+) -> Model:
+    """Loads every tensor that ``shape`` calls for, and no other.
+
+    Args:
+        group: for what is rounded here: the head, and the linears of unquantised sources.
+        head_bits: 4 or 8.
+
+    Raises:
+        CheckpointError: a tensor is missing, extra, of another shape, or holds a bad value.
+    """
+    embedding = source.table("model.embed_tokens.weight", shape.vocabulary, shape.hidden)
+    head = source.table(source.head_name(shape.tied), shape.vocabulary, shape.hidden)
+    layers = [_layer(shape, source, index, group) for index in range(shape.layers)]
+    final_norm = source.vector("model.norm.weight", shape.hidden)
+    if unused := source.unused():
+        more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
+        raise CheckpointError(
+            f"{source.label}: tensor {unused[0]}{more} has no place in a {shape.architecture} model"
+            f" of {shape.layers} layers: the configuration belongs to another checkpoint"
+        )
+    notes = {"head": f"int{head_bits} group {group}, rounded from {head.name}"}
+    return Model(
+        shape, materialise(embedding), layers, final_norm, round_tables([head], head_bits, group),
+        eos_tokens, source.label, notes,
+    )  # fmt: skip
+
+
+def _layer(shape: Shape, source: Source, index: int, group: int) -> Layer:
+    prefix = f"model.layers.{index}"
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    qkv = [(f"{prefix}.self_attn.{part}_proj", rows) for part, rows in
+           (("q", queries), ("k", keys), ("v", keys))]  # fmt: skip
+    gate_up = [(f"{prefix}.mlp.{part}_proj", shape.intermediate) for part in ("gate", "up")]
+    bias = None
+    if shape.qkv_bias:
+        bias = np.concatenate([source.vector(f"{name}.bias", rows) for name, rows in qkv])
+    return Layer(
+        input_norm=source.vector(f"{prefix}.input_layernorm.weight", shape.hidden),
+        qkv=source.linear(qkv, shape.hidden, group),
+        qkv_bias=bias,
+        output=source.linear([(f"{prefix}.self_attn.o_proj", shape.hidden)], queries, group),
+        post_norm=source.vector(f"{prefix}.post_attention_layernorm.weight", shape.hidden),
+        gate_up=source.linear(gate_up, shape.hidden, group),
+        down=source.linear([(f"{prefix}.mlp.down_proj", shape.hidden)], shape.intermediate, group),
+    )
+
+
+def finite(name: str, vector: np.ndarray) -> np.ndarray:
+    """The vector as float32.
+
+    Raises:
+        CheckpointError: it holds a NaN or an infinity.
+    """
+    vector = vector.astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise CheckpointError(f"tensor {name} holds a NaN or an infinity: the file is damaged")
+    return vector

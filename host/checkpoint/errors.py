@@ -1,0 +1,9 @@
+"""The error of every loader: one sentence that names the file or tensor and the remedy."""
+
+from __future__ import annotations
+
+from spec.errors import UserError
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be loaded. Exit code 2."""
