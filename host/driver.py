@@ -1,0 +1,296 @@
+"""The driver: matrices and matmuls on top of a transport's registers and buffers.
+
+The device is checked once, when it is opened. Weights are packed once, when they are loaded, and
+so are the descriptors of their matmuls for every number of tokens; a matmul then quantises into a
+fixed buffer, rings one doorbell and reads a fixed buffer. Nothing is allocated in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from host import blockfloat, pack
+from host.commandlist import Command, CommandList, Memory
+from host.counters import Counters
+from host.transport import Buffer, Transport
+from host.weights import Quantised
+from spec import commands, layout, registers
+from spec.config import Config
+from spec.digest import digest
+from spec.errors import DeviceError, UserError
+from spec.layout import Matrix
+
+SCRATCH_PATTERNS = (0xA5A5_5A5A, 0x5A5A_A5A5, 0)
+"""Written to the scratch register and read back: every bit is seen at 0 and at 1."""
+
+RESPONSES = ("OKAY", "EXOKAY", "SLVERR", "DECERR")
+"""AXI response codes (AMBA AXI, IHI 0022, table A3-4)."""
+
+PAGE = layout.REGION_ALIGN
+
+
+class InputError(UserError):
+    """Activations that a matmul cannot take."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A weight matrix on the device, ready to be multiplied."""
+
+    matrix: Matrix
+    operation: str
+    """What the counters file its matmuls under: ``qkv``, ``head``, ..."""
+    weights: Buffer
+    stride: int
+    """Bytes between the ports' parts of ``weights``."""
+    lists: list[CommandList] = field(default_factory=list)
+    """The list of one matmul for 1, 2, .. M tokens."""
+
+
+class Accelerator:
+    """One opened device.
+
+    Raises:
+        DeviceError: it is no accelerator, another version, built from another configuration, or
+            its registers do not keep what is written.
+    """
+
+    def __init__(self, transport: Transport, timeout: float = 600.0) -> None:
+        self.transport = transport
+        self.config: Config = transport.config
+        self.timeout = timeout
+        """Seconds that one command list may take."""
+        self.tally: dict[str, Counters] = {}
+        """Counters by operation since the driver was opened."""
+        self._check_identity()
+        self._memory = Memory(transport)
+        self._activations = self._memory.allocate("activations", _activation_bytes(self.config))
+        self._clear_error()
+        self._counted = self._read_counters()
+
+    def close(self) -> None:
+        """Releases the device."""
+        self.transport.close()
+
+    def read(self, name: str) -> int:
+        """A register by name."""
+        return self.transport.read_register(registers.OFFSETS[name])
+
+    def write(self, name: str, value: int) -> None:
+        """Writes a register by name."""
+        self.transport.write_register(registers.OFFSETS[name], value)
+
+    def load(self, weights: Quantised, operation: str = "matmul") -> Handle:
+        """Packs a matrix into the device's memory and prepares its matmuls.
+
+        Raises:
+            LayoutError: the engine cannot hold its shape or format.
+            DeviceError: the device's memory is short.
+        """
+        config, matrix = self.config, pack.matrix(self.config, weights)
+        stride = layout.port_stride(config, matrix.beats)
+        region = self._memory.allocate("weights", layout.region_bytes(config, matrix.beats))
+        pack.pack_weights(config, weights, region.array, stride)
+        self.transport.flush(region)
+        handle = Handle(matrix, operation, region, stride)
+        largest = matrix.result_bytes(config.tokens, "fp32")
+        results = self._memory.reuse("results", largest)
+        for tokens in range(1, config.tokens + 1):
+            single = self._command(handle, tokens, self._activations, results)
+            handle.lists.append(self._memory.command_list([single]))
+        return handle
+
+    def prepare(self, jobs: Sequence[tuple[Handle, int]]) -> CommandList:
+        """A list of matmuls for one doorbell, each with its own activations and results.
+
+        Args:
+            jobs: matrices, each with its number of tokens (1..M).
+        """
+        prepared = []
+        for handle, tokens in jobs:
+            size = layout.region_bytes(self.config, handle.matrix.activation_beats(tokens))
+            activations = self._memory.allocate("activations", size)
+            needed = handle.matrix.result_bytes(tokens, "fp32")
+            results = self._memory.allocate("results", needed)
+            prepared.append(self._command(handle, tokens, activations, results))
+        return self._memory.command_list(prepared)
+
+    def matmul(self, handle: Handle, activations: np.ndarray) -> np.ndarray:
+        """``activations`` times the transposed matrix, M tokens per pass over the weights.
+
+        Args:
+            activations: [tokens, K] float32, finite.
+
+        Returns:
+            [tokens, N] float32.
+
+        Raises:
+            InputError: another K or no tokens.
+            ActivationError: a value that is not finite.
+            DeviceError: the device reported an error or did not end in time.
+        """
+        most = self.config.tokens
+        if 0 < len(activations) <= most:
+            return self.run(handle.lists[len(activations) - 1], [activations])[0]
+        passes = [activations[start : start + most] for start in range(0, len(activations), most)]
+        if not passes:
+            raise InputError("a matmul needs at least one token, got 0")
+        return np.concatenate([self.matmul(handle, part) for part in passes])
+
+    def run(self, prepared: CommandList, inputs: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Runs a prepared list: one [tokens, K] float32 in and one [tokens, N] out per command.
+
+        Raises:
+            InputError, ActivationError, DeviceError: as for ``matmul``.
+        """
+        for command, values in zip(prepared.commands, inputs, strict=True):
+            self._put(command, values)
+        self.ring(prepared)
+        return [self._get(command) for command in prepared.commands]
+
+    def ring(self, prepared: CommandList) -> Counters:
+        """Runs the descriptors of a list as they are in memory; the buffers are the caller's.
+
+        Returns:
+            What the run cost; it is also added to ``tally`` under the first command's operation.
+
+        Raises:
+            DeviceError: a descriptor points outside its buffers (nothing is started), the device
+                reported an error (it is cleared: the next run works), or time ran out.
+        """
+        self._memory.check(prepared)
+        self.write("list_address_low", prepared.buffer.address & 0xFFFFFFFF)
+        self.write("list_address_high", prepared.buffer.address >> 32)
+        self.write("doorbell", len(prepared.commands))
+        self.transport.wait(self.timeout)
+        if registers.decode("status", self.read("status"))["error"]:
+            self._raise_error()
+        counted = self._read_counters()
+        spent = Counters.between(self.config, self._counted, counted)
+        self._counted = counted
+        self.tally.setdefault(prepared.operation, Counters()).add(spent)
+        return spent
+
+    def _command(self, handle: Handle, tokens: int, source: Buffer, target: Buffer) -> Command:
+        matrix = handle.matrix
+        beats = matrix.activation_beats(tokens)
+        stride = layout.port_stride(self.config, beats)
+        activations = _view(source, layout.region_bytes(self.config, beats))
+        results = _view(target, matrix.result_bytes(tokens, "fp32"))
+        fields = commands.matmul(
+            matrix, tokens, weights=handle.weights.address, weight_stride=handle.stride,
+            activations=activations.address, activation_stride=stride, results=results.address,
+        )  # fmt: skip
+        return Command(
+            matrix, handle.operation, tokens, activations, stride, results, commands.pack(fields)
+        )
+
+    def _put(self, command: Command, values: np.ndarray) -> None:
+        """Quantises activations into their buffer."""
+        wanted = (command.tokens, command.matrix.columns)
+        if values.shape != wanted:
+            raise InputError(f"activations must have the shape {wanted}, got {values.shape}")
+        bases, shifts, mantissas = blockfloat.quantise(values)
+        out = command.activations.array
+        blockfloat.pack_activations(
+            self.config, command.matrix, bases, shifts, mantissas, out, command.stride
+        )
+        self.transport.flush(command.activations)
+
+    def _get(self, command: Command) -> np.ndarray:
+        self.transport.invalidate(command.results)
+        results = blockfloat.unpack_results(
+            self.config, command.matrix, command.tokens, "fp32", command.results.array
+        )
+        return results.copy()  # may be a view of the buffer, which the next matmul overwrites
+
+    def _read_counters(self) -> list[int]:
+        return [self.read(name) for name in registers.COUNTERS]
+
+    def _clear_error(self) -> None:
+        self.write("control", registers.encode("control", clear=1))
+
+    def _raise_error(self) -> None:
+        """Turns the held error into an exception and clears it."""
+        error = registers.decode("error", self.read("error"))
+        address = self.read("error_address_high") << 32 | self.read("error_address_low")
+        self._clear_error()
+        self._counted = self._read_counters()
+        raise DeviceError(f"device {self.transport.name}: {_error_sentence(error, address)}")
+
+    def _check_identity(self) -> None:
+        name, magic = self.transport.name, self.read("magic")
+        if magic != registers.MAGIC:
+            raise DeviceError(
+                f"device {name} is no accelerator of this project: its magic register reads"
+                f" {magic:#010x}, not {registers.MAGIC:#010x}; load the right bitstream"
+            )
+        version = self.read("version")
+        if version != registers.VERSION:
+            raise DeviceError(
+                f"device {name} has register map version {version}, this runtime speaks"
+                f" {registers.VERSION}: install the runtime of its release or regenerate it"
+            )
+        found = self.read("digest_high") << 32 | self.read("digest_low")
+        wanted = digest(self.config)
+        if found != wanted:
+            raise DeviceError(
+                f"device {name} has digest {found:016x} but configuration {self.config.name!r} has"
+                f" {wanted:016x}: give the configuration it was generated from, or regenerate it"
+            )
+        for pattern in SCRATCH_PATTERNS:
+            self.write("scratch", pattern)
+            kept = self.read("scratch")
+            if kept != pattern:
+                raise DeviceError(
+                    f"device {name} does not keep its scratch register: wrote {pattern:#010x},"
+                    f" read {kept:#010x}; check the control port's address and width"
+                )
+
+
+def memory_needed(config: Config, matrices: Iterable[Quantised]) -> int:
+    """Bytes of device memory that these matrices and the driver's buffers take."""
+    total, largest, count = _activation_bytes(config), 0, 0
+    for weights in matrices:
+        matrix = pack.matrix(config, weights)
+        total += layout.region_bytes(config, matrix.beats)
+        largest = max(largest, matrix.result_bytes(config.tokens, "fp32"))
+        count += 1
+    # Result buffers are powers of two: together less than four times the largest need.
+    lists = -(-count * config.tokens * commands.BYTES // PAGE) * PAGE
+    return total + 4 * max(largest, PAGE) + lists + PAGE
+
+
+def _activation_bytes(config: Config) -> int:
+    """Bytes that hold the activations of any matmul of this engine."""
+    widest = [
+        Matrix(config, 1, config.max_k, bits, max(128, config.group)).activation_beats(
+            config.tokens
+        )
+        for bits in (4, 8)
+    ]
+    return layout.region_bytes(config, max(widest))
+
+
+def _view(buffer: Buffer, size: int) -> Buffer:
+    """The first ``size`` bytes of a buffer, so that only they are flushed."""
+    return Buffer(buffer.address, buffer.array[:size])
+
+
+def _error_sentence(error: dict[str, int], address: int) -> str:
+    """What the error register says, for a person."""
+    if error["read"] or error["write"]:
+        action = "read" if error["read"] else "write"
+        return (
+            f"the memory answered {RESPONSES[error['response']]} to a {action} of port"
+            f" {error['port']} at {address:#x}: check that the address lies in memory that the"
+            " port reaches"
+        )
+    if error["descriptor"]:
+        return "it refused a command descriptor: its magic, check sum or opcode was wrong"
+    if error["doorbell"]:
+        return "its doorbell rang while a list was running: another process uses the same device"
+    return "a result left the range of fp32: a token's exponent in the activations is out of bounds"
