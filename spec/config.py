@@ -66,7 +66,7 @@ class Config:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            wanted = {"int": int, "float": (int, float), "str": str}[str(field.type)]
+            wanted: Any = {"int": int, "float": (int, float), "str": str}[str(field.type)]
             if isinstance(value, bool) or not isinstance(value, wanted):
                 raise ConfigError(f"{field.name} must be {field.type}, got {value!r}")
         _one_of("ports", self.ports, (1, 2, 4))
