@@ -1,0 +1,157 @@
+"""From a configuration to files: the Verilog of the design, its description, its register map.
+
+The output is a function of the configuration and of this package alone: the same inputs give the
+same bytes, so a build can be cached by their digest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import amaranth
+from amaranth.back import verilog as amaranth_verilog
+from amaranth.lib import wiring
+
+from hwgen.top import Top
+from spec import layout, registers
+from spec.config import ADDRESS_BITS, Config
+from spec.digest import digest
+from spec.errors import UserError
+
+MODULE = "kria_llm"
+"""Name of the Verilog module and stem of its file."""
+
+FILES = (f"{MODULE}.v", "design.json", "csr.json")
+
+DISTRIBUTION = "kria-llm"
+
+
+class OutputError(UserError):
+    """A directory that cannot take the generated files."""
+
+
+@lru_cache(maxsize=4)
+def verilog(config: Config) -> str:
+    """The design as one Verilog file with the top module ``kria_llm``.
+
+    Source attributes are left out: they would name this machine's paths.
+    """
+    return amaranth_verilog.convert(
+        Top(config), name=MODULE, emit_src=False, strip_internal_attrs=True
+    )
+
+
+def ports(config: Config) -> list[dict[str, Any]]:
+    """The top module's ports: ``name``, ``direction`` (``input`` or ``output``) and ``width``."""
+    top = Top(config)
+    return [
+        {
+            "name": "__".join(map(str, path)),
+            "direction": "input" if member.flow is wiring.In else "output",
+            "width": len(value),
+        }
+        for path, member, value in top.signature.flatten(top)
+    ]
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """The contents of ``design.json``: configuration, digest, derived shape, versions, ports."""
+    derived = (
+        "port_bytes", "beat_bits", "beat_bytes", "lanes", "span", "sub_lanes", "subs",
+        "token_pairs", "accumulator_bits",
+    )  # fmt: skip
+    return {
+        "module": MODULE,
+        "config": config.as_dict(),
+        "digest": f"{digest(config):016x}",
+        "derived": {
+            **{name: getattr(config, name) for name in derived},
+            "address_bits": ADDRESS_BITS,
+            "multiplies_per_cycle": config.lanes * config.tokens,
+            "peak_bytes_per_second": round(config.beat_bytes * config.clock_mhz * 1e6),
+        },
+        "versions": {
+            "generator": _generator_version(),
+            "amaranth": amaranth.__version__,
+            "python": platform.python_version(),
+            "registers": registers.VERSION,
+            "layout": layout.VERSION,
+        },
+        "ports": ports(config),
+    }
+
+
+def register_map() -> dict[str, Any]:
+    """The contents of ``csr.json``: ``spec.registers`` as data."""
+    return {
+        "version": registers.VERSION,
+        "magic": registers.MAGIC,
+        "stride": registers.STRIDE,
+        "window_bytes": registers.WINDOW_BYTES,
+        "registers": [
+            {
+                "name": register.name,
+                "offset": registers.OFFSETS[register.name],
+                "access": register.access,
+                "doc": register.doc,
+                "fields": [
+                    {"name": bits.name, "lsb": bits.lsb, "width": bits.width, "doc": bits.doc}
+                    for bits in register.bits
+                ],
+            }
+            for register in registers.REGISTERS
+        ],
+    }
+
+
+def write(config: Config, directory: Path) -> list[Path]:
+    """Writes ``kria_llm.v``, ``design.json`` and ``csr.json``; each appears whole or not at all.
+
+    Returns:
+        The files, in that order.
+
+    Raises:
+        OutputError: ``directory`` is a file or cannot be written.
+    """
+    texts = (
+        verilog(config),
+        json.dumps(describe(config), indent=2) + "\n",
+        json.dumps(register_map(), indent=2) + "\n",
+    )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        paths = [directory / name for name in FILES]
+        for path, text in zip(paths, texts, strict=True):
+            _write_whole(path, text)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {directory} ({error.strerror}): give a directory that is writable"
+        ) from None
+    return paths
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes beside ``path`` and renames, so that no reader sees half a file."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _generator_version() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "source tree"

@@ -1,0 +1,105 @@
+// The slave end of one AXI4 read port: takes bursts, answers in order, one beat a cycle at most.
+#pragma once
+
+#include <algorithm>
+#include <array>
+
+#include "address_channel.hpp"
+#include "arena.hpp"
+#include "memory.hpp"
+
+namespace sim {
+
+struct ReadPins {
+  AddressPins address;
+  uint8_t *data, *response, *last, *valid;
+  const uint8_t* ready;
+};
+
+class ReadPort {
+ public:
+  ReadPort(int port, ReadPins pins, const Arena& arena, Memory& memory, Protocol& protocol,
+           Statistics& statistics, uint64_t seed)
+      : port_(port), pins_(pins), arena_(arena), memory_(memory), protocol_(protocol),
+        statistics_(statistics), channel_("AR", port, pins.address, protocol),
+        address_stalls_(seed), data_stalls_(seed ? seed + 1000 : 0) {}
+
+  /// Before a clock edge: which handshakes happen on it.
+  void sample(uint64_t cycle) {
+    if (*pins_.valid && *pins_.ready) take_beat(cycle);
+    if (channel_.sample(cycle)) take_burst(cycle);
+  }
+
+  /// After the edge: the inputs for the next one.
+  void drive() {
+    channel_.set_ready(count_ < kCapacity && memory_.room(port_, false) &&
+                       !address_stalls_.pause());
+    if (*pins_.valid && !taken_) return;  // AXI: what is offered stays until it is taken
+    taken_ = false;
+    *pins_.valid = count_ && bursts_[head_].available >= offered_ + kPortBytes &&
+                   !data_stalls_.pause();
+    if (*pins_.valid) offer_beat();
+  }
+
+  void reset() {
+    head_ = count_ = offered_ = 0;
+    taken_ = false;
+    *pins_.valid = 0;
+    channel_.set_ready(false);
+    channel_.reset();
+  }
+
+ private:
+  void take_burst(uint64_t cycle) {
+    statistics_.last_activity = cycle;
+    if (count_ >= kOutstanding)
+      protocol_.breach(cycle, "AR", port_, channel_.address(), "exceeds the outstanding bursts");
+    if (count_ >= kCapacity) return;
+    Request& request = bursts_[(head_ + count_++) % kCapacity];
+    request = {channel_.address(), channel_.bytes(), port_, false, 0};
+    ++statistics_.read_bursts[port_];
+    statistics_.read_outstanding_max =
+        std::max<uint64_t>(statistics_.read_outstanding_max, count_);
+    memory_.submit(request, cycle);
+  }
+
+  void take_beat(uint64_t cycle) {
+    statistics_.last_activity = cycle;
+    statistics_.bytes_read[port_] += kPortBytes;
+    taken_ = true;
+    offered_ += kPortBytes;
+    if (offered_ < bursts_[head_].bytes) return;
+    offered_ = 0;
+    head_ = (head_ + 1) % kCapacity;
+    --count_;
+  }
+
+  void offer_beat() {
+    const Request& request = bursts_[head_];
+    const uint64_t address = request.address + offered_;
+    const uint8_t response = arena_.response(address, kPortBytes);
+    *pins_.response = response;
+    *pins_.last = offered_ + kPortBytes == request.bytes;
+    if (response == kOkay) {
+      arena_.read(address, pins_.data, kPortBytes);
+    } else {
+      ++statistics_.error_responses;
+      std::memset(pins_.data, 0xA5, kPortBytes);  // data of a failed beat means nothing
+    }
+  }
+
+  int port_;
+  ReadPins pins_;
+  const Arena& arena_;
+  Memory& memory_;
+  Protocol& protocol_;
+  Statistics& statistics_;
+  AddressChannel channel_;
+  Stalls address_stalls_, data_stalls_;
+  std::array<Request, kCapacity> bursts_{};
+  unsigned head_ = 0, count_ = 0;
+  uint32_t offered_ = 0;  // bytes of the head burst before the beat on the pins
+  bool taken_ = false;
+};
+
+}  // namespace sim

@@ -1,0 +1,300 @@
+"""``hwgen verify``: one random matmul on the simulated design, compared bit for bit with golden.
+
+The operands are packed by the runtime's packer and run by the runtime's driver; the reference reads
+the same memory image. So packer, driver, Verilog and reference all have to agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from host import blockfloat
+from host.counters import Counters
+from host.driver import Accelerator, memory_needed
+from sim import cases, device, golden
+from spec import commands
+from spec import config as configuration
+from spec.config import Config
+from spec.digest import digest
+from spec.errors import DeviceError, MismatchError, UserError
+from spec.layout import MAX_ROWS, Matrix
+
+MEMORY_SPARE = 1 << 16
+"""Bytes beyond what driver and operands take."""
+
+TIMEOUT = 3600.0
+"""Seconds; the device notices a hang long before."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one matmul on the simulated design showed."""
+
+    config: Config
+    wanted: np.ndarray
+    """[tokens, rows] golden's bit patterns, padding rows included."""
+    found: np.ndarray
+    """[tokens, rows] the design's."""
+    counters: Counters
+    statistics: device.MemoryStatistics
+    seconds: float
+
+    @property
+    def mismatches(self) -> int:
+        """Results that differ."""
+        return int(np.count_nonzero(self.wanted != self.found))
+
+    @property
+    def first_mismatch(self) -> dict[str, Any] | None:
+        """Token, row and both bit patterns of the first difference."""
+        if not self.mismatches:
+            return None
+        token, row = (int(index) for index in np.argwhere(self.wanted != self.found)[0])
+        digits = 2 * self.wanted.itemsize
+        return {
+            "token": token,
+            "row": row,
+            "golden": f"{self.wanted[token, row]:#0{digits + 2}x}",
+            "rtl": f"{self.found[token, row]:#0{digits + 2}x}",
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``; the caller adds what it asked for."""
+        counters = self.counters
+        return {
+            "label": "simulated",
+            "equal": not self.mismatches,
+            "mismatches": self.mismatches,
+            "first_mismatch": self.first_mismatch,
+            "cycles": counters.cycles,
+            "bytes_read": counters.bytes_read,
+            "bytes_written": counters.bytes_written,
+            "bytes_per_cycle": round(counters.bytes_read / max(1, counters.cycles), 3),
+            "stalls": {name.removeprefix("stall_"): n for name, n in counters.stalls.items()},
+            "seconds": round(self.seconds, 3),
+            "digest": f"{digest(self.config):016x}",
+            "config": self.config.as_dict(),
+        }
+
+
+def run(config: Config, case: cases.Case, fmt: str = "fp32", **options: Any) -> Report:
+    """Runs a case on the simulated design and on golden.
+
+    Args:
+        fmt: ``fp32`` or ``bf16``.
+        options: of ``sim.device.open``: ``stall_seed``, ``latency``, ``trace``.
+
+    Raises:
+        LayoutError, CommandError: the configuration cannot hold the case.
+        DeviceError: the design hangs, breaks AXI or writes where it must not.
+    """
+    config = device.simulated(config)
+    # The driver keeps one set of buffers, this case another of at most the same size.
+    size = 2 * memory_needed(config, [case.weights]) + MEMORY_SPARE
+    transport = device.open(config, size, **options)
+    try:
+        return _run(transport, case, fmt)
+    finally:
+        transport.close()
+
+
+def _run(transport: device.Device, case: cases.Case, fmt: str) -> Report:
+    config = transport.config
+    accelerator = Accelerator(transport, timeout=TIMEOUT)
+    handle = accelerator.load(case.weights)
+    if case.tokens > config.tokens:
+        raise commands.CommandError(
+            f"tokens must lie in 1..{config.tokens} for {config.name}, got {case.tokens}"
+        )
+    prepared = accelerator.prepare([(handle, case.tokens)])
+    command = prepared.commands[0]
+    blockfloat.pack_activations(
+        config, handle.matrix, case.bases, case.shifts, case.mantissas,
+        command.activations.array, command.stride,
+    )  # fmt: skip
+    fields = commands.unpack(command.descriptor) | {"result_format": commands.FORMAT_CODES[fmt]}
+    settable = {name: value for name, value in fields.items() if name not in ("magic", "check")}
+    descriptor = commands.pack(settable)
+    prepared.buffer.array[:] = np.frombuffer(descriptor, np.uint8)
+    size = handle.matrix.result_bytes(case.tokens, fmt)
+    before = transport.memory.copy()
+    wanted = _golden(config, before, descriptor, fields["results"], size)
+    started = time.perf_counter()
+    counters = accelerator.ring(prepared)
+    seconds = time.perf_counter() - started
+    found = command.results.array[:size].copy()
+    _check_elsewhere(before, transport.memory, fields["results"], size)
+    whole = dataclasses.replace(handle.matrix, rows=handle.matrix.tiles * config.tile_rows)
+    patterns = [
+        blockfloat.result_patterns(config, whole, case.tokens, fmt, raw) for raw in (wanted, found)
+    ]
+    return Report(config, *patterns, counters, transport.memory_statistics, seconds)
+
+
+def _golden(
+    config: Config, memory: np.ndarray, descriptor: bytes, results: int, size: int
+) -> np.ndarray:
+    """Golden's result bytes for a command on this memory image."""
+    out = np.zeros(size, np.uint8)
+
+    def read(address: int, count: int) -> np.ndarray:
+        start = address - device.MEMORY_BASE
+        return memory[start : start + count]
+
+    def write(address: int, data: np.ndarray) -> None:
+        out[address - results : address - results + data.size] = data
+
+    golden.execute(config, read, write, descriptor)
+    return out
+
+
+def _check_elsewhere(before: np.ndarray, after: np.ndarray, results: int, size: int) -> None:
+    """Nothing but the results may have changed."""
+    changed = np.flatnonzero(before != after) + device.MEMORY_BASE
+    stray = changed[(changed < results) | (changed >= results + size)]
+    if stray.size:
+        raise DeviceError(
+            f"the design wrote {stray.size} bytes outside its results, first at {stray[0]:#x}:"
+            f" results lie at {results:#x}, {size} bytes"
+        )
+
+
+class Weights(str, Enum):
+    """Weight formats."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+
+
+class Format(str, Enum):
+    """Result formats."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+def variant(config: Config, group: int) -> Config:
+    """``config``, or its variant with a finer group when ``group`` asks for one."""
+    if group >= config.group:
+        return config
+    return dataclasses.replace(config, name=f"{config.name}-group{group}", group=group)
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """``NxK`` as two numbers.
+
+    Raises:
+        UserError: not of that form, or too large for the layout.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text)
+    if not match:
+        raise UserError(f"the shape must be NxK, for example 896x4864, got {text!r}")
+    rows, columns = int(match[1]), int(match[2])
+    if not 1 <= rows <= MAX_ROWS or columns < 1:
+        raise UserError(f"the shape must be 1..{MAX_ROWS} rows by 1 or more columns, got {text}")
+    return rows, columns
+
+
+def command(
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="A preset (tiny, kv260) or a TOML file.")
+    ] = "tiny",
+    shape: Annotated[
+        str, typer.Option(help="The weight matrix: N outputs by K inputs.", metavar="NxK")
+    ] = "100x256",
+    tokens: Annotated[
+        int | None, typer.Option(help="Activation vectors; all that the engine takes if not given.")
+    ] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="int4 with zero points (AWQ), or symmetric int8.")
+    ] = Weights.INT4,
+    group: Annotated[
+        int | None,
+        typer.Option(help="Weights per scale: 32, 64 or 128; the configuration's if not given."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the values.")] = 0,
+    result_format: Annotated[
+        Format, typer.Option("--format", help="How results are written.")
+    ] = Format.FP32,
+    stall_seed: Annotated[
+        int | None, typer.Option(min=0, help="Random pauses on every AXI channel.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Simulate one random matmul and compare it with the reference, bit for bit.
+
+    \b
+    Examples:
+      hwgen verify --config tiny --shape 100x256 --tokens 2
+      hwgen verify --config kv260 --shape 896x4864 --weights int8 --group 128 --seed 7
+      hwgen verify --config kv260 --shape 70x896 --stall-seed 3 --json
+
+    The design is the generated Verilog, simulated cycle by cycle by Verilator; the first run of a
+    configuration builds its simulator and keeps it. A group finer than the configuration's
+    verifies the variant of the configuration that has it. Vendor DSPs are simulated by their
+    portable twin. The report's "config" is what ran.
+
+    Values are drawn from the seed, corners included: zero, subnormal and largest scales, extreme
+    weights and activations. Exit code 5 and the first difference when a result is not equal.
+    """
+    base = configuration.load(config)
+    shown = variant(base, group if group is not None else base.group)
+    rows, columns = parse_shape(shape)
+    bits = 4 if weights is Weights.INT4 else 8
+    # Checked before anything of this size is drawn.
+    matrix = Matrix(device.simulated(shown), rows, columns, bits, group or shown.group)
+    count = shown.tokens if tokens is None else tokens
+    if not 1 <= count <= shown.tokens:
+        raise UserError(f"tokens must lie in 1..{shown.tokens} for {shown.name}, got {count}")
+    case = cases.draw(rows, columns, bits, matrix.group, count, seed)
+    report = run(shown, case, result_format.value, stall_seed=stall_seed)
+    asked = {
+        "shape": [rows, columns], "tokens": count, "weights": weights.value,
+        "group": matrix.group, "format": result_format.value, "seed": seed,
+        "stall_seed": stall_seed,
+    }  # fmt: skip
+    answer = report.as_dict() | asked
+    typer.echo(json.dumps(answer, indent=2) if as_json else _told(answer))
+    if report.mismatches:
+        raise MismatchError(_difference(report, asked))
+
+
+def _told(answer: dict[str, Any]) -> str:
+    """The report for a person."""
+    rows, columns = answer["shape"]
+    config = answer["config"]
+    verdict = "equal" if answer["equal"] else f"NOT EQUAL: {answer['mismatches']} results differ"
+    peak = config["ports"] * config["port_bits"] // 8
+    stalls = ", ".join(f"{cause} {cycles}" for cause, cycles in answer["stalls"].items())
+    return "\n".join(
+        [
+            f"{verdict}  (simulated, digest {answer['digest']})",
+            f"  matmul   {rows} x {columns}, {answer['weights']} group {answer['group']},"
+            f" {answer['tokens']} tokens, {answer['format']} results, seed {answer['seed']}",
+            f"  config   {config['name']} (dsp {config['dsp']}, tokens {config['tokens']})",
+            f"  cycles   {answer['cycles']}",
+            f"  memory   {answer['bytes_read']} bytes read, {answer['bytes_written']} written,"
+            f" {answer['bytes_per_cycle']} read per cycle of {peak}",
+            f"  stalls   {stalls} (cycles)",
+        ]
+    )
+
+
+def _difference(report: Report, asked: dict[str, Any]) -> str:
+    first = report.first_mismatch
+    assert first is not None
+    total = report.wanted.size
+    return (
+        f"{report.mismatches} of {total} results differ from golden, first token {first['token']}"
+        f" row {first['row']}: rtl {first['rtl']}, golden {first['golden']};"
+        f" seed {asked['seed']}, stall seed {asked['stall_seed']}"
+    )
