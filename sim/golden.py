@@ -7,6 +7,8 @@ bytes of a memory image, so packers are tested by it too. Every comparison with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sim.golden_image import (
@@ -27,7 +29,8 @@ from spec import commands, numeric
 from spec.config import Config
 
 __all__ = [
-    "LIMBS", "Activations", "Weights", "accumulate", "chunk_order", "dot", "execute",
+    "LIMBS", "Activations", "Reader", "Weights", "Writer", "accumulate", "chunk_order", "dot",
+    "execute",
     "joined_beats", "matmul", "nibbles", "read_activations", "read_weights", "round_results",
     "scale", "unit_lanes", "weights_of", "write_results",
 ]  # fmt: skip
@@ -202,8 +205,17 @@ def matmul(
     return results, good
 
 
-def execute(config: Config, read: Reader, write: Writer, descriptor: bytes) -> bool:
+def execute(
+    config: Config,
+    read: Reader,
+    write: Writer,
+    descriptor: bytes,
+    decode: Callable[..., Weights] = read_weights,
+) -> bool:
     """Performs one command on a memory image.
+
+    Args:
+        decode: stands in for ``read_weights``, for a caller that keeps decoded weights.
 
     Returns:
         Whether every result was in the range of fp32.
@@ -218,7 +230,7 @@ def execute(config: Config, read: Reader, write: Writer, descriptor: bytes) -> b
     step, good = max(1, TILE_BYTES // tile_bytes), True
     for first in range(0, fields["tiles"], step):
         tiles = min(step, fields["tiles"] - first)
-        weights = read_weights(config, read, fields, first, tiles)
+        weights = decode(config, read, fields, first, tiles)
         good = write_results(config, write, fields, first, weights, activations) and good
     return good
 

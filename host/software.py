@@ -1,0 +1,282 @@
+"""A device that is a program: memory, registers and command lists as the hardware has them.
+
+What a matmul computes is left to the subclass (``execute``): the golden model and the compiled
+kernels. Nothing is timed, so cycles and stalls stay 0; beats are counted from the commands. A list
+runs when it is waited for; reading ``status`` runs one command of it, so polling ends too.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from host.transport import Buffer
+from spec import commands, registers
+from spec.config import ADDRESS_BITS, Config
+from spec.digest import digest
+from spec.errors import DeviceError
+from spec.layout import REGION_ALIGN
+
+BASE_ADDRESS = 0x1000_0000
+"""Where the device sees its memory; everything outside answers DECERR."""
+
+DECERR = 3
+"""AXI response of an address that nothing decodes (AMBA AXI, IHI 0022)."""
+
+MASK = 0xFFFFFFFF
+
+BUFFER_ALIGN = 64
+"""Alignment of the memory in the process: a cache line, and any vector register."""
+
+
+class _Fault(Exception):
+    """Ends a command list; carries the bits of the ``error`` register and the address."""
+
+    def __init__(self, address: int = 0, **bits: int) -> None:
+        super().__init__()
+        self.address, self.bits = address, bits
+
+
+class SoftwareDevice:
+    """``host.transport.Transport`` over memory of this process.
+
+    Args:
+        config: the accelerator to stand for.
+        memory_bytes: size of its memory; whole 4 KB pages.
+
+    Raises:
+        DeviceError: a size that is not positive, too large to address, or not to be had.
+    """
+
+    name = "software"
+
+    def __init__(self, config: Config, memory_bytes: int) -> None:
+        self.config = config
+        size = -(-memory_bytes // REGION_ALIGN) * REGION_ALIGN
+        if not 0 < size <= (1 << ADDRESS_BITS) - BASE_ADDRESS:
+            raise DeviceError(
+                f"device {self.name} needs a memory of 1..2**{ADDRESS_BITS} bytes, got"
+                f" {memory_bytes}"
+            )
+        try:
+            raw = np.zeros(size + BUFFER_ALIGN, np.uint8)
+        except MemoryError:
+            raise DeviceError(
+                f"device {self.name} cannot get {size} bytes of memory: ask for less"
+            ) from None
+        skip = -raw.ctypes.data % BUFFER_ALIGN
+        self.memory = raw[skip : skip + size]
+        """All of the memory, uint8; byte 0 is at ``BASE_ADDRESS``."""
+        self._used = 0
+        self._waiting = 0
+        self._next = 0
+        self._registers = dict.fromkeys(registers.OFFSETS, 0)
+        value = digest(config)
+        self._registers.update(
+            magic=registers.MAGIC, version=registers.VERSION,
+            digest_low=value & MASK, digest_high=value >> 32,
+        )  # fmt: skip
+
+    def execute(self, fields: dict[str, int]) -> bool:
+        """Performs one checked command on ``memory``; all its regions lie inside.
+
+        Returns:
+            Whether every result was in the range of fp32.
+        """
+        raise NotImplementedError(f"device {self.name} has no arithmetic")
+
+    # Transport
+
+    def read_register(self, offset: int) -> int:
+        """The 32-bit register at a byte offset; offsets without one read 0."""
+        name = self._register_at(offset)
+        if name is None or registers.BY_NAME[name].access == "wo":
+            return 0
+        if name == "status":
+            busy = int(self._waiting > 0)
+            if busy:
+                self._run_one()
+            return registers.encode("status", busy=busy, error=int(self._registers["error"] != 0))
+        return self._registers[name]
+
+    def write_register(self, offset: int, value: int) -> None:
+        """Writes a 32-bit register; offsets without one and read-only ones ignore it."""
+        name, value = self._register_at(offset), value & MASK
+        if name is None or registers.BY_NAME[name].access == "ro":
+            return
+        if name == "doorbell":
+            self._ring(value & commands.COUNT_MAX)
+        elif name == "control":
+            bits = registers.decode("control", value)
+            if bits["clear"]:
+                for held in ("error", "error_address_low", "error_address_high"):
+                    self._registers[held] = 0
+            self._registers[name] = registers.encode("control", irq_enable=bits["irq_enable"])
+        elif name == "list_address_high":
+            self._registers[name] = value & (1 << ADDRESS_BITS - 32) - 1
+        else:
+            self._registers[name] = value
+
+    def allocate(self, size: int) -> Buffer:
+        """``size`` zeroed bytes on a 4 KB boundary. Raises DeviceError when memory is short."""
+        free = len(self.memory) - self._used
+        if not 0 < size <= free:
+            raise DeviceError(
+                f"device {self.name} cannot allocate {size} bytes: {free} of"
+                f" {len(self.memory)} are free"
+            )
+        start = self._used
+        self._used += -(-size // REGION_ALIGN) * REGION_ALIGN
+        return Buffer(BASE_ADDRESS + start, self.memory[start : start + size])
+
+    def flush(self, buffer: Buffer) -> None:
+        """Makes the host's writes visible to the device: they are, the memory is one."""
+
+    def invalidate(self, buffer: Buffer) -> None:
+        """Makes the device's writes visible to the host: they are, the memory is one."""
+
+    def wait(self, timeout: float) -> None:
+        """Runs what is left of the list. Raises DeviceError when it takes too long."""
+        end = time.monotonic() + timeout
+        while self._waiting:
+            if time.monotonic() > end:
+                raise DeviceError(
+                    f"device {self.name} did not end its list in {timeout} s:"
+                    f" {self._waiting} commands are left"
+                )
+            self._run_one()
+
+    def close(self) -> None:
+        """Releases the memory as soon as no buffer holds it."""
+        self.memory = np.zeros(0, np.uint8)
+        self._used = self._waiting = 0
+
+    # The engine
+
+    def read(self, address: int, size: int) -> np.ndarray:
+        """The bytes at a device address, a view; the range has been checked."""
+        start = address - BASE_ADDRESS
+        return self.memory[start : start + size]
+
+    def write(self, address: int, data: np.ndarray) -> None:
+        """Writes bytes at a device address; the range has been checked."""
+        start = address - BASE_ADDRESS
+        self.memory[start : start + len(data)] = data
+
+    def _register_at(self, offset: int) -> str | None:
+        if not 0 <= offset < registers.WINDOW_BYTES:
+            raise DeviceError(
+                f"the control window has {registers.WINDOW_BYTES:#x} bytes, got offset {offset:#x}"
+            )
+        index, rest = divmod(offset, registers.STRIDE)
+        return (
+            None if rest or index >= len(registers.REGISTERS) else registers.REGISTERS[index].name
+        )
+
+    def _ring(self, count: int) -> None:
+        if self._waiting:
+            self._hold(_Fault(doorbell=1))
+            return
+        self._waiting = count
+        high, low = self._registers["list_address_high"], self._registers["list_address_low"]
+        self._next = high << 32 | low
+
+    def _run_one(self) -> None:
+        try:
+            fields = self._fetch(self._next)
+            self._check_regions(fields)
+            if not self.execute(fields):
+                self._hold(_Fault(range=1))
+        except _Fault as fault:
+            self._hold(fault)
+            self._waiting = 0
+            return
+        self._count_matmul(fields)
+        self._count("completed", 1)
+        self._waiting -= 1
+        self._next += commands.BYTES
+
+    def _hold(self, fault: _Fault) -> None:
+        """Keeps an error until it is cleared; the first read or write error keeps its address."""
+        held = registers.decode("error", self._registers["error"])
+        bits = dict(fault.bits)
+        if "response" in bits:
+            if held["read"] or held["write"]:
+                bits = {key: bits[key] for key in ("read", "write") if key in bits}
+            else:
+                self._registers["error_address_low"] = fault.address & MASK
+                self._registers["error_address_high"] = fault.address >> 32
+        self._registers["error"] |= registers.encode("error", **bits)
+
+    def _count(self, name: str, amount: int) -> None:
+        self._registers[name] = (self._registers[name] + amount) & MASK
+
+    def _fetch(self, address: int) -> dict[str, int]:
+        """The fields of the descriptor at ``address``, if this engine can run it."""
+        self._check_striped(
+            address, commands.BYTES // self.config.ports, commands.beats(self.config)
+        )
+        for port in range(self.config.ports):
+            self._count(f"beats_port{port}", commands.beats(self.config))
+        try:
+            fields = commands.unpack(self.read(address, commands.BYTES).tobytes())
+        except commands.CommandError:
+            raise _Fault(descriptor=1) from None
+        if not runnable(self.config, fields):
+            raise _Fault(descriptor=1)
+        return fields
+
+    def _check_regions(self, fields: dict[str, int]) -> None:
+        for kind, beats in (("activation", "activation_beats"), ("weight", "weight_beats")):
+            self._check_striped(fields[f"{kind}s"], fields[f"{kind}_stride"], fields[beats])
+        size = result_beats(self.config, fields) * self.config.port_bytes
+        outside = self._first_outside(fields["results"], size)
+        if outside is not None:
+            raise _Fault(outside, write=1, response=DECERR)
+
+    def _check_striped(self, address: int, stride: int, beats: int) -> None:
+        """Raises the fault of the first port whose part of a striped region leaves the memory."""
+        for port in range(self.config.ports):
+            outside = self._first_outside(address + port * stride, beats * self.config.port_bytes)
+            if outside is not None:
+                raise _Fault(outside, read=1, response=DECERR, port=port)
+
+    def _first_outside(self, start: int, size: int) -> int | None:
+        """Start of the first burst outside the memory: bursts do not cross its page-aligned end."""
+        end = BASE_ADDRESS + len(self.memory)
+        if start >= BASE_ADDRESS and start + size <= end:
+            return None
+        return end if BASE_ADDRESS <= start < end else start
+
+    def _count_matmul(self, fields: dict[str, int]) -> None:
+        for port in range(self.config.ports):
+            self._count(f"beats_port{port}", fields["activation_beats"] + fields["weight_beats"])
+        self._count("beats_written", result_beats(self.config, fields))
+
+
+def result_beats(config: Config, fields: dict[str, int]) -> int:
+    """Beats of one port's width in which the results of a matmul leave."""
+    size = 4 if fields["result_format"] == commands.FORMAT_CODES["fp32"] else 2
+    return fields["tiles"] * fields["tokens"] * config.tile_rows * size // config.port_bytes
+
+
+def runnable(config: Config, fields: dict[str, int]) -> bool:
+    """Whether a descriptor's fields make sense together for an engine of ``config``."""
+    groups = {code: group for group, code in commands.GROUP_CODES.items()}
+    group = groups.get(fields["group"], 0)
+    columns = config.span if fields["weights8"] else config.lanes
+    per_row = max(1, columns // group) if group else 1
+    zeros = 0 if fields["weights8"] else -(-config.tile_rows * per_row * 4 // config.beat_bits)
+    scales = -(-config.tile_rows * per_row * 16 // config.beat_bits)
+    spans = fields["chunks"] * columns // config.span
+    return (
+        fields["opcode"] == commands.OPCODES["matmul"]
+        and group >= config.group
+        and 1 <= fields["tokens"] <= config.tokens
+        and 1 <= fields["chunks"] * columns <= config.max_k
+        and fields["tiles"] >= 1
+        and fields["activation_beats"] == 1 + spans * (1 + fields["tokens"])
+        and fields["weight_beats"]
+        == fields["tiles"] * fields["chunks"] * (config.tile_rows + scales + zeros)
+    )
