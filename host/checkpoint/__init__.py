@@ -5,10 +5,12 @@
     tokenizer = checkpoint.tokenizer()                    # host.tokenizer.Tokenizer
     chat = checkpoint.chat()                              # host.chat.ChatTemplate
 
-Everything that is wrong with a file is a ``CheckpointError``: one sentence.
+Everything that is wrong with a file is a ``CheckpointError`` (or ``TokenizerError``,
+``ChatError``): one sentence.
 """
 
-from host.checkpoint.detect import Checkpoint, find
+from host.checkpoint.checkpoints import Checkpoint
+from host.checkpoint.detect import find
 from host.checkpoint.errors import CheckpointError
 
 __all__ = ["Checkpoint", "CheckpointError", "find"]

@@ -1,0 +1,159 @@
+"""Tensors of a Hugging Face directory: unquantised or in AutoAWQ's GEMM packing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from host.checkpoint import autoawq, jsonfile, safetensors_file
+from host.checkpoint.assemble import Part, finite
+from host.checkpoint.errors import CheckpointError
+from host.checkpoint.rounding import check_group, round_tables
+from host.checkpoint.safetensors_file import Tensor
+from host.checkpoint.tables import Table
+from host.weights import Quantised
+
+INDEX = "model.safetensors.index.json"
+IGNORED = ("rotary_emb.inv_freq",)
+"""Ends of names of tensors that follow from the configuration."""
+
+
+def tensors(directory: Path) -> dict[str, Tensor]:
+    """All tensors of a directory: one file, or those that its index names.
+
+    Raises:
+        CheckpointError: no safetensors, a part is missing, or index and parts disagree.
+    """
+    if not (directory / INDEX).is_file():
+        return safetensors_file.read(_only_file(directory))
+    index = jsonfile.read(directory / INDEX).get("weight_map")
+    if not isinstance(index, dict) or not index:
+        raise CheckpointError(f"{directory / INDEX} has no weight_map")
+    parts = {}
+    for part in sorted({str(name) for name in index.values()}):
+        if Path(part).name != part or not part.endswith(".safetensors"):
+            raise CheckpointError(f"{directory / INDEX} names {part!r}, not a file beside it")
+        parts[part] = safetensors_file.read(directory / part)
+    found: dict[str, Tensor] = {}
+    for name, part in index.items():
+        if name not in parts[part]:
+            raise CheckpointError(f"{directory / part} has no tensor {name}, which the index names")
+        found[name] = parts[part][name]
+    for part, held in parts.items():
+        if extra := [name for name in held if index.get(name) != part]:
+            raise CheckpointError(f"{directory / part} has tensor {extra[0]}, not in the index")
+    return found
+
+
+def _only_file(directory: Path) -> Path:
+    files = sorted(directory.glob("*.safetensors"))
+    if (directory / "model.safetensors") in files:
+        return directory / "model.safetensors"
+    if len(files) == 1:
+        return files[0]
+    if files:
+        raise CheckpointError(f"{directory} has {len(files)} safetensors files but no {INDEX}")
+    pickles = [path.name for path in (*directory.glob("*.bin"), *directory.glob("*.pt"))]
+    hint = f"; {pickles[0]} is a PyTorch pickle: save it as safetensors" if pickles else ""
+    raise CheckpointError(f"{directory} holds no safetensors file{hint}")
+
+
+class DenseSource:
+    """Unquantised tensors; linears are rounded to int4."""
+
+    def __init__(self, directory: Path, held: dict[str, Tensor], group: int) -> None:
+        self.directory, self.held = directory, held
+        self.asked: set[str] = set()
+        kinds = [tensor.kind for tensor in held.values()]
+        kind = max(sorted(set(kinds)), key=kinds.count)
+        self.label = f"{directory} (safetensors {kind}, rounded to int4 group {group})"
+
+    def find(self, name: str, wanted: tuple[int, ...]) -> Tensor:
+        """The tensor, of the shape that the configuration calls for."""
+        self.asked.add(name)
+        tensor = self.held.get(name)
+        if tensor is None:
+            raise CheckpointError(f"{self.directory} has no tensor {name}")
+        if tensor.shape != wanted:
+            raise CheckpointError(
+                f"{self.directory}: tensor {name} has shape {list(tensor.shape)}, its config.json"
+                f" calls for {list(wanted)}"
+            )
+        return tensor
+
+    def vector(self, name: str, size: int) -> np.ndarray:
+        """See ``assemble.Source``."""
+        return finite(name, self.find(name, (size,)).floats())
+
+    def table(self, name: str, rows: int, columns: int) -> Table:
+        """See ``assemble.Source``."""
+        tensor = self.find(name, (rows, columns))
+
+        def read(start: int, stop: int) -> np.ndarray:
+            return tensor.floats(slice(start, stop))
+
+        return Table(name, rows, columns, read, single=tensor.kind == "F32")
+
+    def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
+        """See ``assemble.Source``."""
+        tables = [self.table(f"{name}.weight", rows, columns) for name, rows in parts]
+        return round_tables(tables, 4, group)
+
+    def head_name(self, tied: bool) -> str:
+        """See ``assemble.Source``."""
+        embedding, head = "model.embed_tokens.weight", "lm_head.weight"
+        if not tied:
+            return head
+        if head in self.held and embedding in self.held:  # some tools save a tied head as well
+            self.asked.add(head)
+            if not np.array_equal(self.held[head].data, self.held[embedding].data):
+                raise CheckpointError(
+                    f"{self.directory} has an {head} that differs from the embedding, but its"
+                    " config.json says tie_word_embeddings"
+                )
+        return embedding
+
+    def unused(self) -> list[str]:
+        """See ``assemble.Source``."""
+        return [n for n in self.held if n not in self.asked and not n.endswith(IGNORED)]
+
+
+class AwqSource(DenseSource):
+    """Linears in AutoAWQ's GEMM packing, taken as they are; the rest unquantised."""
+
+    def __init__(self, directory: Path, held: dict[str, Tensor], group: int) -> None:
+        super().__init__(directory, held, group)
+        self.group = group
+        self.label = f"{directory} (AWQ GEMM int4 group {group})"
+
+    def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
+        """See ``assemble.Source``; ``group`` is the checkpoint's own."""
+        packed = [self._one(name, rows, columns) for name, rows in parts]
+        values, scales, zeros = (np.concatenate(part) for part in zip(*packed))  # noqa: B905
+        return Quantised(4, self.group, values, scales, zeros)
+
+    def _one(self, name: str, rows: int, columns: int) -> tuple[np.ndarray, ...]:
+        """Values, scales and zeros of one linear [rows, columns]."""
+        check_group(f"{name}.qweight", columns, self.group)
+        if rows % 8:
+            raise CheckpointError(f"tensor {name}.qweight has {rows} outputs, not a multiple of 8")
+        groups = columns // self.group
+        weights = self._typed(f"{name}.qweight", "I32", (columns, rows // 8))
+        zeros = self._typed(f"{name}.qzeros", "I32", (groups, rows // 8))
+        scales = self._typed(f"{name}.scales", "F16", (groups, rows))
+        return autoawq.positive(
+            autoawq.unpack(weights.view(np.int32)),
+            np.ascontiguousarray(scales.view(np.float16).T),
+            autoawq.unpack(zeros.view(np.int32)),
+            f"{name}.scales",
+        )
+
+    def _typed(self, name: str, kind: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = self.find(name, shape)
+        if tensor.kind != kind:
+            raise CheckpointError(
+                f"tensor {name} has type {tensor.kind}; AutoAWQ GEMM packing has {kind}"
+            )
+        return tensor

@@ -1,0 +1,106 @@
+"""Choosing the next token from logits: greedy, or by temperature, top-k and top-p from a seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spec.errors import UserError
+
+MAX_SEED = (1 << 64) - 1
+
+
+class SamplingError(UserError):
+    """Sampling parameters out of range, or logits that are not numbers."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose. The defaults are greedy.
+
+    Raises:
+        SamplingError: a parameter is out of range.
+    """
+
+    temperature: float = 0.0
+    """Divides the logits; 0 takes the largest one (the lowest id of equal ones)."""
+    top_k: int = 0
+    """Keep the k largest logits; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the fewest tokens whose probabilities sum to at least p (Holtzman et al.,
+    arXiv 1904.09751)."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens seen before are divided (positive) or multiplied (negative) by this
+    (Keskar et al., arXiv 1909.05858)."""
+    seed: int = 0
+    """Same seed, same logits: same tokens."""
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, 0, 100)
+        _check("top_p", self.top_p, 0, 1, above=True)
+        _check("repetition_penalty", self.repetition_penalty, 0, 100, above=True)
+        _check("top_k", self.top_k, 0, 1 << 31, whole=True)
+        _check("seed", self.seed, 0, MAX_SEED, whole=True)
+
+
+def _check(
+    name: str, value: float, low: float, high: float, *, whole: bool = False, above: bool = False
+) -> None:
+    kinds = int if whole else (int, float)
+    right = isinstance(value, kinds) and not isinstance(value, bool) and not math.isnan(value)
+    if right and low <= value <= high and not (above and value == low):
+        return
+    kind = "a whole number" if whole else "a number"
+    bounds = f"above {low} and up to {high}" if above else f"in {low}..{high}"
+    raise SamplingError(f"{name} must be {kind} {bounds}, got {value!r}")
+
+
+class Sampler:
+    """Chooses tokens one after the other with its own random generator (PCG64)."""
+
+    def __init__(self, settings: Sampling) -> None:
+        self.settings = settings
+        self._random = np.random.Generator(np.random.PCG64(settings.seed))
+
+    def choose(self, logits: np.ndarray, seen: Iterable[int] = ()) -> int:
+        """The next token.
+
+        Args:
+            logits: [vocabulary] float32; not changed. Minus infinity excludes a token.
+            seen: ids of the prompt and of the text so far, for the repetition penalty.
+
+        Raises:
+            SamplingError: logits with NaN or plus infinity, or nothing but minus infinity.
+        """
+        if np.isnan(logits).any() or not np.isfinite(logits.max()):
+            raise SamplingError("the logits hold NaN or infinity: the weights are damaged")
+        scores = self._penalised(logits, seen)
+        if self.settings.temperature == 0:
+            return int(scores.argmax())
+        return self._draw(scores / self.settings.temperature)
+
+    def _penalised(self, logits: np.ndarray, seen: Iterable[int]) -> np.ndarray:
+        """Logits as float64 with the repetition penalty."""
+        scores = logits.astype(np.float64)
+        penalty = self.settings.repetition_penalty
+        if penalty != 1:
+            ids = np.unique(np.fromiter(seen, np.int64))
+            values = scores[ids]
+            scores[ids] = np.where(values > 0, values / penalty, values * penalty)
+        return scores
+
+    def _draw(self, scores: np.ndarray) -> int:
+        """A token by its probability among those that top-k and top-p keep."""
+        order = np.argsort(-scores, kind="stable")
+        if self.settings.top_k:
+            order = order[: self.settings.top_k]
+        weights = np.exp(scores[order] - scores[order[0]])
+        cumulative = np.cumsum(weights)
+        if self.settings.top_p < 1:
+            enough = self.settings.top_p * cumulative[-1]
+            cumulative = cumulative[: int(np.searchsorted(cumulative, enough)) + 1]
+        point = self._random.random() * cumulative[-1]
+        return int(order[np.searchsorted(cumulative, point, side="right")])
