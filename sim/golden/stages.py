@@ -1,52 +1,31 @@
-"""The reference: what the accelerator computes, stage by stage, in exact integers.
-
-Written from ``spec`` alone and composed like the hardware: ``weights_of`` (unpack), ``dot`` (mac),
-``scale``, ``accumulate``, ``round_results`` (round). ``execute`` performs a whole command on the
-bytes of a memory image, so packers are tested by it too. Every comparison with it is equality.
-"""
+"""The arithmetic of the reference, one function per stage of the engine, in exact integers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from sim.golden_image import (
-    GROUPS,
-    Activations,
-    Reader,
-    Weights,
-    Writer,
-    chunk_order,
-    joined_beats,
-    nibbles,
-    read_activations,
-    read_weights,
-    unit_lanes,
-    weights_of,
-)
-from spec import commands, numeric
-from spec.config import Config
-
-__all__ = [
-    "LIMBS", "Activations", "Reader", "Weights", "Writer", "accumulate", "chunk_order", "dot",
-    "execute",
-    "joined_beats", "matmul", "nibbles", "read_activations", "read_weights", "round_results",
-    "scale", "unit_lanes", "weights_of", "write_results",
-]  # fmt: skip
+from spec import numeric
 
 LIMBS = 3
 """Base-2**32 digits of an exact sum: 96 bits hold ``numeric.accumulator_bits`` of any K."""
 
 LIMB_MASK = 0xFFFFFFFF
 
-BLOCK_SUMS = 1 << 18
-"""Partial sums that are worked on at once: keeps arrays in the cache."""
 
-TILE_BYTES = 4 << 20
-"""Beats that are decoded at once."""
+def weights_of(lanes: np.ndarray, zeros: np.ndarray | None) -> np.ndarray:
+    """Signed lane weights of a weights beat: the unpack stage.
 
-FORMATS = {code: name for name, code in commands.FORMAT_CODES.items()}
+    Args:
+        lanes: nibbles [..., lanes] uint8.
+        zeros: zero points that broadcast against ``lanes``, or None for int8.
+
+    Returns:
+        int8 [..., lanes]: ``q - z``; for int8 the low half as it is, the high half less 8.
+    """
+    if zeros is not None:
+        return lanes.astype(np.int8) - zeros.astype(np.int8)
+    offset = np.where(np.arange(lanes.shape[-1]) < lanes.shape[-1] // 2, 0, 8)
+    return lanes.astype(np.int8) - offset.astype(np.int8)
 
 
 def dot(weights: np.ndarray, activations: np.ndarray) -> np.ndarray:
@@ -178,83 +157,3 @@ def _bit_length(values: np.ndarray) -> np.ndarray:
     _, above = np.frexp(upper.astype(np.float64))
     _, below = np.frexp(lower.astype(np.float64))
     return np.where(upper > 0, 32 + above.astype(np.int64), below)
-
-
-def matmul(
-    config: Config, weights: Weights, activations: Activations, fmt: str
-) -> tuple[np.ndarray, bool]:
-    """Result patterns [tokens, rows] of decoded operands, and whether all were in range."""
-    rows, units, unit = weights.lanes.shape
-    tokens = len(activations.bases)
-    spans = _unit_spans(config, weights)
-    inside = np.arange(units) % (config.span // unit)
-    split = activations.mantissas.reshape(tokens, -1, config.span // unit, unit)
-    mantissas = split[:, spans, inside]
-    shifts = activations.shifts[:, spans].T[:, None, :]
-    results = np.empty((tokens, rows), np.uint32 if fmt == "fp32" else np.uint16)
-    good = True
-    step = max(1, BLOCK_SUMS // (units * tokens))
-    for first in range(0, rows, step):
-        part = slice(first, min(first + step, rows))
-        sums = dot(weights.lanes[part], mantissas)
-        patterns = weights.scales[part].T[:, :, None]
-        limbs = accumulate(*scale(sums, patterns, shifts, weights.high[:, None, None]))
-        rounded, in_range = round_results(limbs, activations.bases, fmt)
-        results[:, part] = rounded.T
-        good = good and bool(in_range.all())
-    return results, good
-
-
-def execute(
-    config: Config,
-    read: Reader,
-    write: Writer,
-    descriptor: bytes,
-    decode: Callable[..., Weights] = read_weights,
-) -> bool:
-    """Performs one command on a memory image.
-
-    Args:
-        decode: stands in for ``read_weights``, for a caller that keeps decoded weights.
-
-    Returns:
-        Whether every result was in the range of fp32.
-
-    Raises:
-        CommandError: not a descriptor.
-    """
-    fields = commands.unpack(descriptor)
-    activations = read_activations(config, read, fields)
-    order = chunk_order(config, bool(fields["weights8"]), GROUPS[fields["group"]])
-    tile_bytes = fields["chunks"] * len(order) * config.beat_bytes
-    step, good = max(1, TILE_BYTES // tile_bytes), True
-    for first in range(0, fields["tiles"], step):
-        tiles = min(step, fields["tiles"] - first)
-        weights = decode(config, read, fields, first, tiles)
-        good = write_results(config, write, fields, first, weights, activations) and good
-    return good
-
-
-def write_results(
-    config: Config, write: Writer, fields: dict[str, int], first: int, weights: Weights,
-    activations: Activations,
-) -> bool:  # fmt: skip
-    """Computes and writes the results of the tiles that ``weights`` holds, the first one ``first``.
-
-    Returns:
-        Whether every result was in the range of fp32.
-    """
-    patterns, good = matmul(config, weights, activations, FORMATS[fields["result_format"]])
-    tokens = len(patterns)
-    tiled = patterns.reshape(tokens, -1, config.tile_rows).transpose(1, 0, 2)
-    data = np.ascontiguousarray(tiled).view(np.uint8).reshape(-1)
-    tile_bytes = tokens * config.tile_rows * patterns.itemsize
-    write(fields["results"] + first * tile_bytes, data)
-    return good
-
-
-def _unit_spans(config: Config, weights: Weights) -> np.ndarray:
-    """The span that each unit's lanes meet: int8's low and high nibbles meet the same one."""
-    units, unit = weights.lanes.shape[1:]
-    half = np.arange(units) * unit // config.span
-    return half // 2 if weights.high.any() else half

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.golden.stages import weights_of
 from spec import commands, numeric
 from spec.config import Config
 
@@ -81,22 +82,6 @@ def chunk_order(config: Config, weights8: bool, group: int) -> list[str]:
 def unit_lanes(config: Config, group: int) -> int:
     """Lanes of a unit: within one group and one span, so under one scale and one shift."""
     return min(group, config.span)
-
-
-def weights_of(lanes: np.ndarray, zeros: np.ndarray | None) -> np.ndarray:
-    """Signed lane weights of a weights beat: the unpack stage.
-
-    Args:
-        lanes: nibbles [..., lanes] uint8.
-        zeros: zero points that broadcast against ``lanes``, or None for int8.
-
-    Returns:
-        int8 [..., lanes]: ``q - z``; for int8 the low half as it is, the high half less 8.
-    """
-    if zeros is not None:
-        return lanes.astype(np.int8) - zeros.astype(np.int8)
-    offset = np.where(np.arange(lanes.shape[-1]) < lanes.shape[-1] // 2, 0, 8)
-    return lanes.astype(np.int8) - offset.astype(np.int8)
 
 
 def read_activations(config: Config, read: Reader, fields: dict[str, int]) -> Activations:
