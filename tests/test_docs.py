@@ -1,0 +1,152 @@
+"""The documents stay true: their commands run, their examples hold, their links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from spec import commands, errors
+from spec.config import KV260
+from spec.layout import Matrix
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = (ROOT / "README.md").read_text()
+
+COMMANDS = {
+    "make demo": "target",
+    "make test": "target",
+    "make setup": "target",
+    "make lint": "target",
+    "make test-all": "target",
+    "make bench": "target",
+    "make help": "run",
+    'kria-llm generate "What is the capital of France?" --device cpu --max-tokens 16': "parse",
+    "hwgen generate --config tiny -o build/tiny": "run",
+    "hwgen verify --config tiny --shape 48x256 --tokens 2 --weights int4 --group 64 --seed 1": "run",
+}
+"""Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.
+``target``: make knows what to do. ``parse``: it needs the embedded model, so its command line is
+parsed (`make demo` runs one)."""
+
+QWEN = ((1152, 896), (896, 896), (9728, 896), (896, 4864))
+"""Rows and columns of one Qwen2.5-0.5B layer's matrices: qkv, output, gate and up, down."""
+LAYERS, VOCABULARY, HIDDEN = 24, 151_936, 896
+
+
+def documented() -> dict[str, Path]:
+    """The commands of all ```sh blocks, one a line, with the document that gives them."""
+    found = {}
+    for path in DOCUMENTS:
+        for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+            found |= {line.strip(): path for line in block.splitlines() if line.strip()}
+    return found
+
+
+def checked(how: str) -> list[str]:
+    """The commands that are checked in one way."""
+    return [command for command, way in COMMANDS.items() if way == how]
+
+
+def test_every_documented_command_is_checked() -> None:
+    assert set(documented()) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", checked("run"))
+def test_documented_command_runs(command: str, tmp_path: Path) -> None:
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        run, directory = [program, "--no-print-directory", *arguments], ROOT
+    else:
+        run, directory = [str(Path(sys.executable).parent / program), *arguments], tmp_path
+    done = subprocess.run(run, cwd=directory, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("command", checked("target"))
+def test_documented_target_exists(command: str) -> None:
+    done = subprocess.run(
+        [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "scripts/setup" in done.stdout
+
+
+def test_unknown_target_is_refused() -> None:
+    """The check above can fail."""
+    done = subprocess.run(["make", "--dry-run", "tset"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("command", checked("parse"))
+def test_documented_command_parses(command: str) -> None:
+    from host.cli import app
+
+    program, name, *arguments = shlex.split(command)
+    group = typer.main.get_command(app)
+    assert program == "kria-llm"
+    group.commands[name].make_context(name, arguments)
+
+
+def test_worked_example() -> None:
+    failed, attempted = doctest.testfile(
+        str(ROOT / "docs/architecture.md"), module_relative=False, verbose=False
+    )
+    assert attempted > 20
+    assert failed == 0
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+    local = [link for link in links if not link.startswith("http")]
+    assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_files_exist(path: Path) -> None:
+    """Whatever is written as `spec/...`, `docs/...` and so on is there."""
+    names = re.findall(r"`((?:spec|hwgen|sim|host|tests|docs|scripts|constraints)/[\w./-]*)`",
+                       path.read_text())  # fmt: skip
+    assert [name for name in names if not list(ROOT.glob(name.rstrip("/") + "*"))] == []
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs/decisions"
+    listed = re.findall(r"\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == sorted(path.name for path in folder.glob("0*.md"))
+
+
+def test_exit_codes() -> None:
+    section = README.split("## Exit codes")[1].split("##")[0]
+    listed = {int(code) for code in re.findall(r"^\| (\d+) ", section, re.MULTILINE)}
+    classes = [errors.UserError, *errors.UserError.__subclasses__()]
+    ours = {known.exit_code for known in classes if known.__module__ == "spec.errors"}
+    assert listed == ours | {0, 130}
+
+
+def stream_beats(shapes: list[tuple[int, int, int]], tokens: int) -> int:
+    """Beats that the engine reads for matrices of (rows, columns, bits), once each."""
+    total = 0
+    for rows, columns, bits in shapes:
+        matrix = Matrix(KV260, rows, columns, bits, group=64)
+        total += matrix.beats + matrix.activation_beats(tokens) + commands.beats(KV260)
+    return total
+
+
+@pytest.mark.parametrize("head_bits", [4, 8])
+def test_modelled_speeds(head_bits: int) -> None:
+    """The README's modelled rows are what the layout counts, at one beat a cycle."""
+    layers = [(rows, columns, 4) for rows, columns in QWEN] * LAYERS
+    clock = KV260.clock_mhz * 1e6
+    decode = clock / stream_beats([*layers, (VOCABULARY, HIDDEN, head_bits)], tokens=1)
+    prefill = KV260.tokens * clock / stream_beats(layers, tokens=KV260.tokens)
+    assert f"modelled: LM head int{head_bits} | {decode:.1f} | {prefill:.0f} |" in README
