@@ -39,7 +39,8 @@ def fetch(source: str) -> Path:
     try:
         folder = snapshot_download(repository, allow_patterns=[file] if file else list(FILES))
     except Exception as error:  # network, hub, disk: each of its own class
-        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0].rstrip(".")[:200]
         raise CheckpointError(
             f"no local path {source!r}, and Hugging Face cannot be asked for it: {reason}; download"
             " it elsewhere and give its folder"
