@@ -1,0 +1,99 @@
+"""AXI4 read master of one port: runs of beats in, beats out, in order, several bursts in flight."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hwgen import axi
+from hwgen.burst import BurstCutter, Run
+from hwgen.queue import Queue
+from spec.config import ADDRESS_BITS, Config
+
+
+class Reader(wiring.Component):
+    """Reads runs of beats ahead of their use, as far as its FIFO has room.
+
+    A burst is requested only when the FIFO has room for a whole one beyond all that is in flight,
+    so the answer channel never waits.
+
+    Members:
+        run: In stream of ``Run``; ``RUNS`` may be queued.
+        ar, r: the AXI4 read channels.
+        beat: Out stream of ``port_bits``.
+        error: Out, one cycle for each beat answered SLVERR or DECERR.
+        error_resp: Out, its response code.
+        error_address: Out, start address of its burst.
+        taken: Out, one cycle per beat received.
+    """
+
+    RUNS = 4
+    """Runs that may wait: the descriptor, activations and weights of a command, and one more."""
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "run": In(stream.Signature(Run)),
+                **axi.read_channels(config.port_bits),
+                "beat": Out(stream.Signature(config.port_bits)),
+                "error": Out(1),
+                "error_resp": Out(2),
+                "error_address": Out(ADDRESS_BITS),
+                "taken": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.runs = runs = Queue(Run, self.RUNS)
+        m.submodules.cutter = cutter = BurstCutter(config)
+        m.submodules.beats = beats = Queue(config.port_bits, config.fifo_beats)
+        m.submodules.flying = flying = Queue(ADDRESS_BITS, config.outstanding)
+        connect(m, flipped(self.run), runs.i)
+        connect(m, runs.o, cutter.run)
+        connect(m, beats.o, flipped(self.beat))
+
+        # Requests: offered from a register, once there is room for the longest burst.
+        room = Signal(range(config.fifo_beats + 1), init=config.fifo_beats)
+        in_flight = Signal(range(config.outstanding + 1))
+        allowed = Signal()
+        issue = Signal()
+        m.d.comb += [
+            issue.eq(cutter.burst.valid & allowed & ~self.ar.valid),
+            cutter.burst.ready.eq(issue),
+            flying.i.valid.eq(issue),
+            flying.i.payload.eq(cutter.burst.payload.address),
+        ]
+        # `allowed` lags the counters by a cycle; bursts are at least four cycles apart, so it
+        # has seen the last one, and in between both counters only move the safe way.
+        m.d.sync += allowed.eq(
+            (room >= config.burst_beats) & (in_flight != config.outstanding)
+        )
+        with m.If(issue):
+            m.d.sync += [self.ar.valid.eq(1), self.ar.payload.eq(cutter.burst.payload)]
+        with m.Elif(self.ar.ready):
+            m.d.sync += self.ar.valid.eq(0)
+
+        # Answers.
+        last = Signal()
+        popped = Signal()
+        m.d.comb += [
+            self.r.ready.eq(1),
+            beats.i.valid.eq(self.r.valid),
+            beats.i.payload.eq(self.r.payload.data),
+            last.eq(self.r.valid & self.r.payload.last),
+            flying.o.ready.eq(last),
+            popped.eq(self.beat.valid & self.beat.ready),
+        ]
+        taken_room = Mux(issue, cutter.burst.payload.length, 0) + issue
+        m.d.sync += [
+            room.eq(room - taken_room + popped),
+            in_flight.eq(in_flight + issue - last),
+            self.taken.eq(self.r.valid),
+            self.error.eq(self.r.valid & self.r.payload.resp[1]),
+            Cat(self.error_resp, self.error_address).eq(
+                Cat(self.r.payload.resp, flying.o.payload)
+            ),
+        ]
+        return m
