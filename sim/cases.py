@@ -53,10 +53,11 @@ def _weights(
     """Values and, for int4, zero points."""
     low, high = (0, 15) if bits == 4 else (-128, 127)
     style = random.choice(STYLES)
-    values = random.integers(low, high, shape, endpoint=True)
+    values = random.integers(low, high, shape, np.int16, endpoint=True)
     zeros = random.integers(0, 15, groups, endpoint=True)
     if style == "extreme":
-        values, zeros = random.choice([low, high], shape), random.choice([0, 15], groups)
+        values = np.where(values < 8 * (bits == 4), low, high)
+        zeros = random.choice([0, 15], groups)
     elif style == "sparse":
         values[random.random(shape) < 0.9] = 8 if bits == 4 else 0
         zeros[:] = 8
@@ -72,13 +73,12 @@ def _scales(random: np.random.Generator, groups: tuple[int, int]) -> np.ndarray:
     style = random.choice(STYLES)
     any_finite = random.integers(0, LARGEST_SCALE, groups, endpoint=True)
     usual = random.uniform(0.001, 0.05, groups).astype(np.float16).view(np.uint16)
-    if style == "random":
-        pattern = usual
-    elif style == "extreme":
+    pattern = usual.astype(np.int64)
+    if style == "extreme":
         pattern = random.choice([0, 1, 0x3FF, 0x400, 0x3C00, LARGEST_SCALE], groups)
     elif style == "sparse":
         pattern = np.where(random.random(groups) < 0.7, 0, any_finite)
-    else:
+    elif style == "aligned":
         pattern = any_finite
     return pattern.astype(np.uint16).view(np.float16)
 

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any
 
 import numpy as np
@@ -30,6 +30,9 @@ from spec.layout import MAX_ROWS, Matrix
 
 MEMORY_SPARE = 1 << 16
 """Bytes beyond what driver and operands take."""
+
+WEIGHTS_MAX = 1 << 28
+"""Most weights of one run: beyond it, minutes become hours."""
 
 TIMEOUT = 3600.0
 """Seconds; the device notices a hang long before."""
@@ -111,10 +114,6 @@ def _run(transport: device.Device, case: cases.Case, fmt: str) -> Report:
     config = transport.config
     accelerator = Accelerator(transport, timeout=TIMEOUT)
     handle = accelerator.load(case.weights)
-    if case.tokens > config.tokens:
-        raise commands.CommandError(
-            f"tokens must lie in 1..{config.tokens} for {config.name}, got {case.tokens}"
-        )
     prepared = accelerator.prepare([(handle, case.tokens)])
     command = prepared.commands[0]
     blockfloat.pack_activations(
@@ -134,10 +133,10 @@ def _run(transport: device.Device, case: cases.Case, fmt: str) -> Report:
     found = command.results.array[:size].copy()
     _check_elsewhere(before, transport.memory, fields["results"], size)
     whole = dataclasses.replace(handle.matrix, rows=handle.matrix.tiles * config.tile_rows)
-    patterns = [
+    wanted, found = (
         blockfloat.result_patterns(config, whole, case.tokens, fmt, raw) for raw in (wanted, found)
-    ]
-    return Report(config, *patterns, counters, transport.memory_statistics, seconds)
+    )
+    return Report(config, wanted, found, counters, transport.memory_statistics, seconds)
 
 
 def _golden(
@@ -168,14 +167,14 @@ def _check_elsewhere(before: np.ndarray, after: np.ndarray, results: int, size: 
         )
 
 
-class Weights(str, Enum):
+class Weights(StrEnum):
     """Weight formats."""
 
     INT4 = "int4"
     INT8 = "int8"
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """Result formats."""
 
     FP32 = "fp32"
@@ -252,6 +251,8 @@ def command(
     bits = 4 if weights is Weights.INT4 else 8
     # Checked before anything of this size is drawn.
     matrix = Matrix(device.simulated(shown), rows, columns, bits, group or shown.group)
+    if rows * columns > WEIGHTS_MAX:
+        raise UserError(f"the shape must have at most {WEIGHTS_MAX} weights, got {shape}")
     count = shown.tokens if tokens is None else tokens
     if not 1 <= count <= shown.tokens:
         raise UserError(f"tokens must lie in 1..{shown.tokens} for {shown.name}, got {count}")

@@ -31,7 +31,7 @@ inline uint64_t seed_for(const Options& options, uint64_t part) {
 class Simulation {
  public:
   explicit Simulation(const Options& options)
-      : context_(new VerilatedContext), model_(new Vkria_llm(context_.get())),
+      : context_(new_context()), model_(new Vkria_llm(context_.get())),
         memory_(new IdealMemory(kPorts, options.latency, options.jitter, seed_for(options, 0))),
         control_(control_pins(*model_), seed_for(options, 1)),
         write_(0, write_pins(*model_), arena_, *memory_, protocol_, statistics_,
@@ -107,6 +107,13 @@ class Simulation {
   const Statistics& statistics() const { return statistics_; }
 
  private:
+  static VerilatedContext* new_context() {
+    VerilatedContext* context = new VerilatedContext;
+#if VM_TRACE
+    context->traceEverOn(true);  // must come before the first evaluation
+#endif
+    return context;
+  }
   void rise() {
     model_->aclk = 1;
     model_->eval();

@@ -1,0 +1,182 @@
+"""``hwgen verify``: the simulated Verilog equals golden, and the report says what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim import cases, device, verify
+from spec.config import TINY, Config
+from spec.digest import digest
+from spec.errors import DeviceError
+from spec.layout import Matrix
+
+WIDE = dataclasses.replace(
+    TINY, name="wide", ports=2, port_bits=64, tokens=3, group=64, burst_beats=8, outstanding=4
+)
+"""Two narrow ports and an odd number of tokens."""
+
+SHAPES = ((1, 128), (16, 128), (17, 256), (33, 384), (100, 1024), (5, 896))
+"""One row, one tile, ragged tiles, ragged chunks, the longest dot product."""
+
+CORNERS = [
+    (config, shape, bits, group)
+    for config, shape, bits, group in itertools.product((TINY, WIDE), SHAPES, (4, 8), (32, 64, 128))
+    if group >= config.group
+]
+
+
+def named(value: Any) -> str:
+    """Test ids that read like the case."""
+    if isinstance(value, Config):
+        return value.name
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def told(report: verify.Report) -> str:
+    return json.dumps({key: report.as_dict()[key] for key in ("mismatches", "first_mismatch")})
+
+
+@pytest.mark.parametrize(("config", "shape", "bits", "group"), CORNERS, ids=named)
+def test_corners_are_equal(config: Config, shape: tuple[int, int], bits: int, group: int) -> None:
+    for seed, fmt in enumerate(("fp32", "bf16")):
+        case = cases.draw(*shape, bits, group, config.tokens, seed)
+        report = verify.run(config, case, fmt)
+        assert not report.mismatches, f"seed {seed} {fmt}: {told(report)}"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_matmuls_with_stalls_are_equal(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    config = (TINY, WIDE)[seed % 2]
+    group = int(random.choice([group for group in (32, 64, 128) if group >= config.group]))
+    columns = group * int(random.integers(1, config.max_k // group, endpoint=True))
+    rows, tokens = int(random.integers(1, 70)), int(random.integers(1, config.tokens + 1))
+    bits, fmt = int(random.choice([4, 8])), str(random.choice(["fp32", "bf16"]))
+    case = cases.draw(rows, columns, bits, group, tokens, seed)
+    report = verify.run(config, case, fmt, stall_seed=seed, latency=int(random.integers(1, 100)))
+    what = f"seed {seed}: {config.name} {rows}x{columns} int{bits} g{group} M={tokens} {fmt}"
+    assert not report.mismatches, f"{what}: {told(report)}"
+
+
+@pytest.mark.parametrize("config", [TINY, WIDE], ids=named)
+def test_the_counters_are_what_the_ports_saw_and_the_layout_says(config: Config) -> None:
+    case = cases.draw(100, 896, 4, 64, config.tokens, 3)
+    report = verify.run(config, case)
+    matrix = Matrix(config, 100, 896, 4, 64)
+    beats = 64 // config.beat_bytes + matrix.activation_beats(config.tokens) + matrix.beats
+    assert report.counters.bytes_read == beats * config.beat_bytes
+    assert sum(report.statistics.bytes_read) == report.counters.bytes_read
+    assert report.counters.bytes_written == matrix.result_bytes(config.tokens, "fp32")
+    assert report.statistics.bytes_written == report.counters.bytes_written
+    assert report.statistics.read_outstanding_max <= config.outstanding
+    assert beats <= report.counters.cycles
+
+
+@pytest.mark.parametrize("response", ["SLVERR", "DECERR"])
+@pytest.mark.parametrize("region", ["weights", "results"])
+def test_an_error_response_ends_the_run_with_its_address_and_the_next_works(
+    region: str, response: str
+) -> None:
+    from host.driver import Accelerator
+
+    case = cases.draw(40, 256, 4, 64, 2, 1)
+    transport = device.open(TINY, 1 << 20)
+    accelerator = Accelerator(transport, timeout=60)
+    handle = accelerator.load(case.weights)
+    values = np.random.default_rng(1).normal(size=(2, 256)).astype(np.float32)
+    good = accelerator.matmul(handle, values)
+    results = handle.lists[1].commands[0].results
+    address = (handle.weights if region == "weights" else results).address + 300
+    transport.set_faults(((address, response),))
+    with pytest.raises(DeviceError, match=response) as caught:
+        accelerator.matmul(handle, values)
+    burst = TINY.burst_beats * TINY.port_bytes
+    assert f"{address - address % burst:#x}" in str(caught.value)
+    transport.set_faults(())
+    assert (accelerator.matmul(handle, values) == good).all()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``verify`` as ``hwgen`` registers it, whether or not the package is installed."""
+    script = (
+        "import typer; from sim.verify import command; from spec.errors import exit_with_sentence;"
+        "app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None);"
+        "app.command()(command); exit_with_sentence(app)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_reports_as_json() -> None:
+    result = run("--shape", "20x256", "--group", "64", "--seed", "5", "--stall-seed", "2", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["equal"] is True
+    assert report["mismatches"] == 0
+    assert report["label"] == "simulated"
+    assert set(report["stalls"]) == {"data", "activation", "output", "command"}
+    assert report["digest"] == f"{digest(TINY):016x}"
+    assert report["bytes_per_cycle"] == round(report["bytes_read"] / report["cycles"], 3)
+    assert (report["shape"], report["group"], report["seed"]) == ([20, 256], 64, 5)
+
+
+def test_a_finer_group_verifies_a_variant_and_says_so() -> None:
+    assert verify.variant(WIDE, 128) is WIDE
+    finer = verify.variant(WIDE, 32)
+    assert (finer.group, finer.name) == (32, "wide-group32")
+    assert dataclasses.replace(finer, group=64, name="wide") == WIDE
+
+
+def test_a_difference_ends_with_code_5_and_both_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = verify._golden
+
+    def wrong(*arguments: Any) -> np.ndarray:
+        out = exact(*arguments)
+        out[4 * (TINY.tile_rows + 3)] ^= 1  # token 1, row 3 of the first tile
+        return out
+
+    monkeypatch.setattr(verify, "_golden", wrong)
+    with pytest.raises(verify.MismatchError, match="first token 1 row 3: rtl 0x") as caught:
+        verify.command(config="tiny", shape="20x256", tokens=2, weights=verify.Weights.INT4,
+                       group=64, seed=0, result_format=verify.Format.FP32, stall_seed=None,
+                       as_json=True)  # fmt: skip
+    assert caught.value.exit_code == 5
+
+
+def test_a_write_outside_the_results_is_told() -> None:
+    before = np.zeros(100, np.uint8)
+    after = before.copy()
+    after[40:60] = 1
+    verify._check_elsewhere(before, after, device.MEMORY_BASE + 40, 20)
+    with pytest.raises(DeviceError, match="wrote 1 bytes outside its results"):
+        verify._check_elsewhere(before, after, device.MEMORY_BASE + 40, 19)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["--shape", "20"], "the shape must be NxK, for example 896x4864, got '20'"),
+     (["--shape", "0x128"], "1..1048576 rows"),
+     (["--shape", "9999999x128"], "1..1048576 rows"),
+     (["--shape", "8x2048"], "columns must lie in 1..1024 (max_k), got 2048"),
+     (["--shape", "8x100"], "K = 100 is not a multiple of the group 32"),
+     (["--shape", "8x128", "--group", "7"], "group"),
+     (["--shape", "8x128", "--tokens", "3"], "tokens must lie in 1..2 for tiny, got 3"),
+     (["--config", "nope"], "no configuration 'nope'"),
+     (["--config", "kv260", "--shape", "1000000x9216", "--group", "64"], "268435456 weights")],
+)  # fmt: skip
+def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
