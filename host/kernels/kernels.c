@@ -1,0 +1,315 @@
+/* A matmul command on the packed memory image, exactly: the `cpu` device's arithmetic.
+ *
+ * Every row is accumulated in a 128-bit integer and rounded once, as spec.numeric defines it, so
+ * the results equal the golden model's and the hardware's bit for bit. A weights beat is decoded
+ * once for all tokens. Loops are written for the compiler's vectoriser: 16-bit integers, constant
+ * lengths, one multiply-add per pair of values.
+ *
+ * Values of a unit (a run under one scale and one block shift) are kept with its even lanes first
+ * and its odd lanes after them, as the nibbles come apart; activations are put in the same order.
+ *
+ * Needs gcc or clang on a 64-bit little-endian machine. Loaded by ctypes, so without Python.h.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || !defined(__SIZEOF_INT128__)
+#error "the kernels need a 64-bit little-endian machine"
+#endif
+
+/* The better of two versions is chosen when the library is loaded (needs glibc's ifunc). */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define MULTIVERSIONED __attribute__((target_clones("avx2", "default")))
+#else
+#define MULTIVERSIONED
+#endif
+#define INLINED static inline __attribute__((always_inline))
+
+enum {
+    ABI = 1,             /* changes with struct matmul; host/kernels/__init__.py checks it */
+    MAX_BEAT_BYTES = 64, /* spec.config: at most 512 bits */
+    MAX_THREADS = 64,
+    SHIFT_MAX = 15,            /* spec.numeric */
+    SCALE_EXPONENT_LSB = -24,  /* spec.numeric */
+    MIN_WORK = 1 << 18,  /* products below which another thread costs more than it gives */
+};
+
+typedef unsigned __int128 uint128_t; /* sums wrap by definition; a sum that fits is exact */
+
+/* One command: geometry from the configuration, the rest from the descriptor. */
+struct matmul {
+    const uint8_t *weights;
+    const uint8_t *activations;
+    uint8_t *results;
+    int64_t weight_stride;
+    int64_t activation_stride;
+    int32_t ports;
+    int32_t port_bytes;
+    int32_t tile_rows;
+    int32_t weights8;
+    int32_t group;
+    int32_t tokens;
+    int32_t chunks;
+    int32_t tiles;
+    int32_t bf16;
+    int32_t threads;
+};
+
+/* What the threads of one command share. */
+struct job {
+    const struct matmul *command;
+    int beat_bytes, columns, unit, units; /* of a weights beat; units: runs of `unit` values */
+    int row_scales, scale_rows, zero_rows;
+    int16_t *values;   /* activations [chunk][unit][token][even lanes, odd lanes] */
+    uint8_t *shifts;   /* left shift by block [chunk][unit][token] */
+    int bases[16];
+    atomic_int next_tile;
+    atomic_int failed; /* bit 0: a result out of range, bit 1: no memory */
+};
+
+INLINED void read_beat(const struct matmul *m, const uint8_t *region, int64_t stride, int64_t beat,
+                       uint8_t *out) {
+    for (int port = 0; port < m->ports; port++) {
+        const uint8_t *from = region + port * stride + beat * m->port_bytes;
+        if (m->port_bytes == 16)
+            memcpy(out + 16 * port, from, 16); /* constant length: one move */
+        else
+            memcpy(out + port * m->port_bytes, from, (size_t)m->port_bytes);
+    }
+}
+
+/* Signed values of one unit of an int4 weights beat. */
+INLINED void decode4(const uint8_t *bytes, int zero, int unit, int16_t *out) {
+    for (int i = 0; i < unit / 2; i++) {
+        out[i] = (int16_t)((bytes[i] & 15) - zero);
+        out[unit / 2 + i] = (int16_t)((bytes[i] >> 4) - zero);
+    }
+}
+
+/* Signed values of one unit of an int8 weights beat: low and high nibbles lie half a beat apart. */
+INLINED void decode8(const uint8_t *low, const uint8_t *high, int unit, int16_t *out) {
+    for (int i = 0; i < unit / 2; i++) {
+        out[i] = (int16_t)(((low[i] & 15) | (high[i] & 15) << 4) - 128);
+        out[unit / 2 + i] = (int16_t)(((low[i] >> 4) | (high[i] & 0xF0)) - 128);
+    }
+}
+
+INLINED int32_t dot(const int16_t *weights, const int16_t *values, int unit) {
+    int32_t sum = 0;
+    for (int i = 0; i < unit; i++)
+        sum += (int32_t)weights[i] * values[i];
+    return sum;
+}
+
+/* One row's beat in the image: its weights, its first scale, the nibble of its first zero point. */
+struct row {
+    const uint8_t *weights;
+    const uint16_t *scales;
+    const uint8_t *zeros;
+    int zero;
+};
+
+/* Adds one row's weights beat to the row's sums, one per token. */
+INLINED void add_beat(const struct job *job, int chunk, struct row row, int weights8, int unit,
+                      uint128_t *sums) {
+    const int tokens = job->command->tokens, group = job->command->group;
+    const int16_t *values = job->values + (int64_t)chunk * job->units * tokens * unit;
+    const uint8_t *shifts = job->shifts + (int64_t)chunk * job->units * tokens;
+    for (int u = 0; u < job->units; u++, values += tokens * unit, shifts += tokens) {
+        const int scale = row.scales[u * unit / group], zero = row.zero + u * unit / group;
+        const int exponent = scale >> 10 & 31, fraction = scale & 0x3FF;
+        const int64_t mantissa = exponent ? fraction | 0x400 : fraction;
+        const int shift = exponent ? exponent - 1 : 0;
+        const uint8_t *bytes = row.weights + u * (unit / 2);
+        int16_t weights[64];
+        if (mantissa == 0)
+            continue;
+        if (weights8)
+            decode8(bytes, bytes + job->beat_bytes / 2, unit, weights);
+        else
+            decode4(bytes, row.zeros[zero / 2] >> 4 * (zero % 2) & 15, unit, weights);
+        for (int token = 0; token < tokens; token++) {
+            const int64_t product = dot(weights, values + token * unit, unit) * mantissa;
+            sums[token] += (uint128_t)(__int128)product << (shift + shifts[token]);
+        }
+    }
+}
+
+/* Exact sums [row][token] of one tile. */
+INLINED void add_tile(const struct job *job, int64_t tile, int weights8, int unit,
+                      uint128_t *sums) {
+    const struct matmul *m = job->command;
+    const int zero_beats = weights8 ? 0 : (m->tile_rows + job->zero_rows - 1) / job->zero_rows;
+    const int scale_beats = (m->tile_rows + job->scale_rows - 1) / job->scale_rows;
+    int64_t beat = tile * m->chunks * (m->tile_rows + scale_beats + zero_beats);
+    uint8_t data[MAX_BEAT_BYTES], zeros[MAX_BEAT_BYTES];
+    uint16_t scales[MAX_BEAT_BYTES / 2];
+    for (int chunk = 0; chunk < m->chunks; chunk++) {
+        for (int row = 0; row < m->tile_rows; row++) {
+            const int in_zeros = row % job->zero_rows, in_scales = row % job->scale_rows;
+            if (!weights8 && in_zeros == 0)
+                read_beat(m, m->weights, m->weight_stride, beat++, zeros);
+            if (in_scales == 0)
+                read_beat(m, m->weights, m->weight_stride, beat++, (uint8_t *)scales);
+            read_beat(m, m->weights, m->weight_stride, beat++, data);
+            const struct row found = {data, scales + in_scales * job->row_scales, zeros,
+                                      in_zeros * job->row_scales};
+            add_beat(job, chunk, found, weights8, unit, sums + (int64_t)row * m->tokens);
+        }
+    }
+}
+
+/* The same for the lengths that occur, each with its own constant loops. */
+MULTIVERSIONED
+void kernels_add_tile(const struct job *job, int64_t tile, uint128_t *sums) {
+    const int kind = job->unit + job->command->weights8;
+    switch (kind) {
+    case 16: add_tile(job, tile, 0, 16, sums); break;
+    case 17: add_tile(job, tile, 1, 16, sums); break;
+    case 32: add_tile(job, tile, 0, 32, sums); break;
+    case 33: add_tile(job, tile, 1, 32, sums); break;
+    case 64: add_tile(job, tile, 0, 64, sums); break;
+    case 65: add_tile(job, tile, 1, 64, sums); break;
+    }
+}
+
+/* spec.numeric.round_result: nearest even, once. Clears *good when fp32 has no such exponent. */
+static uint32_t round_result(uint128_t sum, int base, int bf16, int *good) {
+    const int significant = bf16 ? 8 : 24;
+    const uint32_t sign = (uint32_t)(sum >> 127);
+    uint128_t size = sign ? -sum : sum;
+    if (size == 0)
+        return 0;
+    const uint64_t top = (uint64_t)(size >> 64);
+    const int length = top ? 128 - __builtin_clzll(top) : 64 - __builtin_clzll((uint64_t)size);
+    int drop = length - significant;
+    if (drop > 0) {
+        const uint128_t rest = size & (((uint128_t)1 << drop) - 1), half = (uint128_t)1 << (drop - 1);
+        size >>= drop;
+        size += rest > half || (rest == half && (size & 1));
+    } else {
+        size <<= -drop;
+    }
+    if (size >> significant) {
+        size >>= 1;
+        drop++;
+    }
+    const int exponent = base - SHIFT_MAX + SCALE_EXPONENT_LSB + drop + significant - 1 + 127;
+    if (exponent < 1 || exponent > 254)
+        *good = 0;
+    const uint32_t fraction = (uint32_t)(size << (24 - significant)) & 0x7FFFFF;
+    const uint32_t pattern = sign << 31 | ((uint32_t)exponent & 255) << 23 | fraction;
+    return bf16 ? pattern >> 16 : pattern;
+}
+
+static int write_tile(const struct job *job, int64_t tile, const uint128_t *sums) {
+    const struct matmul *m = job->command;
+    const int64_t size = m->bf16 ? 2 : 4;
+    uint8_t *out = m->results + tile * m->tokens * m->tile_rows * size;
+    int good = 1;
+    for (int token = 0; token < m->tokens; token++) {
+        for (int row = 0; row < m->tile_rows; row++, out += size) {
+            const uint128_t sum = sums[(int64_t)row * m->tokens + token];
+            const uint32_t pattern = round_result(sum, job->bases[token], m->bf16, &good);
+            memcpy(out, &pattern, (size_t)size);
+        }
+    }
+    return good;
+}
+
+static void *work(void *argument) {
+    struct job *job = argument;
+    const struct matmul *m = job->command;
+    const size_t bytes = (size_t)m->tile_rows * m->tokens * sizeof(uint128_t);
+    uint128_t *sums = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!sums) {
+        atomic_fetch_or(&job->failed, 2);
+        return NULL;
+    }
+    for (int tile; (tile = atomic_fetch_add(&job->next_tile, 1)) < m->tiles;) {
+        memset(sums, 0, bytes);
+        kernels_add_tile(job, tile, sums);
+        if (!write_tile(job, tile, sums))
+            atomic_fetch_or(&job->failed, 1);
+    }
+    free(sums);
+    return NULL;
+}
+
+/* Puts the activations of a command in the order in which the dot products read them. */
+static void read_activations(struct job *job) {
+    const struct matmul *m = job->command;
+    const int span = job->beat_bytes, per_span = span / job->unit, unit = job->unit;
+    const int spans = m->chunks * job->columns / span;
+    uint8_t data[MAX_BEAT_BYTES];
+    int64_t beat = 0;
+    read_beat(m, m->activations, m->activation_stride, beat++, data);
+    for (int token = 0; token < m->tokens; token++)
+        job->bases[token] = (int8_t)data[token];
+    for (int64_t s = 0; s < spans; s++) {
+        read_beat(m, m->activations, m->activation_stride, beat++, data);
+        for (int u = 0; u < per_span; u++)
+            for (int token = 0; token < m->tokens; token++)
+                job->shifts[(s * per_span + u) * m->tokens + token] =
+                    (uint8_t)(SHIFT_MAX - (data[token] & SHIFT_MAX));
+        for (int token = 0; token < m->tokens; token++) {
+            read_beat(m, m->activations, m->activation_stride, beat++, data);
+            for (int u = 0; u < per_span; u++) {
+                int16_t *out = job->values + ((s * per_span + u) * m->tokens + token) * unit;
+                for (int i = 0; i < unit; i++)
+                    out[i % 2 * (unit / 2) + i / 2] = (int8_t)data[u * unit + i];
+            }
+        }
+    }
+}
+
+static int threads_for(const struct job *job) {
+    const struct matmul *m = job->command;
+    const int64_t products = (int64_t)m->tiles * m->tile_rows * m->chunks * job->columns;
+    int64_t threads = 1 + products * m->tokens / MIN_WORK;
+    if (threads > m->threads)
+        threads = m->threads;
+    if (threads > m->tiles)
+        threads = m->tiles;
+    return threads > MAX_THREADS ? MAX_THREADS : (int)threads;
+}
+
+int kernels_abi(void) { return ABI; }
+
+/* Performs a checked command. Returns 0; 1 when a result left the range of fp32; 2 for no memory. */
+int kernels_matmul(const struct matmul *m) {
+    struct job job = {.command = m, .beat_bytes = m->ports * m->port_bytes};
+    job.columns = m->weights8 ? job.beat_bytes : 2 * job.beat_bytes;
+    job.unit = m->group < job.beat_bytes ? m->group : job.beat_bytes;
+    job.units = job.columns / job.unit;
+    job.row_scales = job.columns > m->group ? job.columns / m->group : 1;
+    job.scale_rows = job.beat_bytes / 2 / job.row_scales;
+    job.zero_rows = job.beat_bytes * 2 / job.row_scales;
+    const size_t units = (size_t)m->chunks * job.units * m->tokens;
+    job.values = malloc(units * job.unit * sizeof(int16_t));
+    job.shifts = malloc(units);
+    if (job.values && job.shifts) {
+        pthread_t started[MAX_THREADS];
+        int count = 0;
+        read_activations(&job);
+        /* A thread that cannot be started is only slower: the others take its tiles. */
+        for (const int most = threads_for(&job) - 1; count < most; count++)
+            if (pthread_create(&started[count], NULL, work, &job))
+                break;
+        work(&job);
+        while (count > 0)
+            pthread_join(started[--count], NULL);
+    } else {
+        job.failed = 2;
+    }
+    free(job.values);
+    free(job.shifts);
+    return job.failed & 2 ? 2 : job.failed;
+}
+
+/* setuptools names this file as a Python extension module; it is opened by ctypes, not imported. */
+void *PyInit__kernels(void) { return NULL; }
