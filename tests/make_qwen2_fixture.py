@@ -7,12 +7,18 @@ A random Qwen2 of two layers whose linears int4 with groups of 64 represents exa
 embedding int8 with groups of 64 represents exactly, is saved twice: as unquantised safetensors
 (``qwen2-tiny``) and in AutoAWQ's GEMM packing (``qwen2-tiny-awq``). ``qwen2-tiny-logits.npz`` holds
 a token sequence and the logits that transformers computes from the first in float32.
+
+Random networks are harsher on int8 activations than trained ones, so the spread of the parts is
+chosen: norms that use the int8 range well, an embedding that outweighs what the layers add, and
+a final norm with random signs, so that the likeliest token is not simply the last one. Tokens are
+drawn so that the best logit leads at each position: a near tie says nothing about a loader.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +26,11 @@ import numpy as np
 GROUP = 64
 HIDDEN, INTERMEDIATE, LAYERS, HEADS, KV_HEADS, VOCABULARY = 128, 192, 2, 4, 2, 320
 TOKENS = 48
+LEAD = 0.03
+"""By how much the best logit leads the next, in standard deviations of the logits."""
+SCALE_UNITS = {"self_attn": 2.0**-14, "mlp": 2.0**-13}
+SHARP = {"self_attn.q_proj": 2.0**-12, "self_attn.k_proj": 2.0**-12}
+"""Scales are 64..127 of these; queries and keys are larger, so that attention chooses."""
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 AWQ_SETTINGS = {
     "quant_method": "awq", "version": "gemm", "bits": 4, "group_size": GROUP, "zero_point": True,
@@ -27,7 +38,9 @@ AWQ_SETTINGS = {
 }  # fmt: skip
 
 
-def integer_linear(random: np.random.Generator, rows: int, columns: int) -> tuple:
+def integer_linear(
+    random: np.random.Generator, rows: int, columns: int, unit: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, scales (fp16) and zeros of a random int4 linear [rows, columns].
 
     Each group holds a 0 and a 15, so that rounding finds its scale and zero again; scales have 7
@@ -39,7 +52,7 @@ def integer_linear(random: np.random.Generator, rows: int, columns: int) -> tupl
     np.put_along_axis(values, corners, np.array([0, 15]), axis=2)
     zeros = random.integers(4, 12, (rows, groups))
     zeros[: rows // 16] = random.integers(0, 16, (rows // 16, groups))
-    scales = (random.integers(64, 128, (rows, groups)) * 2.0**-13).astype(np.float16)
+    scales = (random.integers(64, 128, (rows, groups)) * unit).astype(np.float16)
     return values.reshape(rows, columns), scales, zeros
 
 
@@ -62,9 +75,9 @@ def awq_words(nibbles: np.ndarray) -> np.ndarray:
 def embedding(random: np.random.Generator) -> np.ndarray:
     """[VOCABULARY, HIDDEN] fp16 that int8 with groups of 64 represents exactly."""
     groups = HIDDEN // GROUP
-    values = random.normal(0, 40, (VOCABULARY, groups, GROUP)).round().clip(-127, 127)
+    values = random.integers(-127, 128, (VOCABULARY, groups, GROUP))
     values[..., 0] = 127 * random.choice([-1, 1], (VOCABULARY, groups))
-    scales = random.integers(8, 16, (VOCABULARY, groups, 1)) * 2.0**-12
+    scales = random.integers(12, 16, (VOCABULARY, groups, 1)) * 2.0**-10
     return random.permuted(values * scales, axis=2).reshape(VOCABULARY, HIDDEN).astype(np.float16)
 
 
@@ -77,26 +90,45 @@ def tensors(random: np.random.Generator) -> tuple[dict, dict]:
         "mlp.gate_proj": (INTERMEDIATE, HIDDEN), "mlp.up_proj": (INTERMEDIATE, HIDDEN),
         "mlp.down_proj": (HIDDEN, INTERMEDIATE),
     }  # fmt: skip
-    common = {"model.embed_tokens.weight": embedding(random), "model.norm.weight": norm(random)}
+    signs = random.choice([-1, 1], HIDDEN).astype(np.float16)
+    common = {
+        "model.embed_tokens.weight": embedding(random),
+        "model.norm.weight": norm(random) * signs,
+    }
     dense, awq = {}, {}
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}."
         for name in ("input_layernorm", "post_attention_layernorm"):
             common[f"{prefix}{name}.weight"] = norm(random)
         for name, (rows, columns) in linears.items():
-            values, scales, zeros = integer_linear(random, rows, columns)
+            unit = SHARP.get(name, SCALE_UNITS[name.partition(".")[0]])
+            values, scales, zeros = integer_linear(random, rows, columns, unit)
             dense[f"{prefix}{name}.weight"] = float_linear(values, scales, zeros)
             awq[f"{prefix}{name}.qweight"] = awq_words(values.T)
             awq[f"{prefix}{name}.qzeros"] = awq_words(zeros.T)
             awq[f"{prefix}{name}.scales"] = np.ascontiguousarray(scales.T)
             if name[-6:] in ("q_proj", "k_proj", "v_proj"):
-                common[f"{prefix}{name}.bias"] = random.normal(0, 0.5, rows).astype(np.float16)
+                common[f"{prefix}{name}.bias"] = random.normal(0, 0.2, rows).astype(np.float16)
     return common | dense, common | awq
 
 
 def norm(random: np.random.Generator) -> np.ndarray:
     """A norm's weights, fp16."""
-    return random.uniform(0.5, 1.5, HIDDEN).astype(np.float16)
+    return random.uniform(0.7, 0.85, HIDDEN).astype(np.float16)
+
+
+def clear_tokens(
+    random: np.random.Generator, logits_of: Callable[[list[int]], np.ndarray]
+) -> list[int]:
+    """Random tokens after each of which the best logit leads by LEAD."""
+    tokens: list[int] = []
+    while len(tokens) < TOKENS:
+        candidate = [*tokens, int(random.integers(VOCABULARY))]
+        last = logits_of(candidate)[-1]
+        second, first = np.partition(last, -2)[-2:]
+        if first - second >= LEAD * last.std():
+            tokens = candidate
+    return tokens
 
 
 def make(folder: Path, seed: int) -> None:
@@ -122,11 +154,15 @@ def make(folder: Path, seed: int) -> None:
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
     model = Qwen2ForCausalLM.from_pretrained(folder / "qwen2-tiny", dtype=torch.float32).eval()
-    tokens = random.integers(0, VOCABULARY, TOKENS)
-    with torch.no_grad():
-        logits = model(torch.from_numpy(tokens)[None]).logits[0].numpy()
+
+    @torch.no_grad()
+    def logits_of(tokens: list[int]) -> np.ndarray:
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+    tokens = clear_tokens(random, logits_of)
+    logits = logits_of(tokens)
     np.savez_compressed(
-        folder / "qwen2-tiny-logits.npz", tokens=tokens.astype(np.int32), logits=logits
+        folder / "qwen2-tiny-logits.npz", tokens=np.array(tokens, np.int32), logits=logits
     )
     print(f"{folder}: torch {torch.__version__}, logits {logits.std():.3f} standard deviation")
 
