@@ -187,7 +187,7 @@ def from_mapping(values: dict[str, Any]) -> Config:
     """
     values = dict(values)
     base = values.pop("preset", None)
-    if base is not None and base not in PRESETS:
+    if base is not None and base not in list(PRESETS):
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {base!r}")
     known = [field.name for field in fields(Config)]
     for key in values:
