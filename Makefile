@@ -40,5 +40,8 @@ lint: setup ## style, format and types
 	ruff format --check .
 	mypy
 
+bench: setup ## figures of this machine, as JSON lines
+	@python -m benches.simulation_speed
+
 clean: ## removes what was made, the virtual environment too
 	rm -rf .venv build dist *.egg-info

@@ -17,8 +17,14 @@ from spec.config import KV260
 from spec.layout import Matrix
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted(
+    path
+    for folder in ("", "docs/**/", "benches/", "constraints/")
+    for path in ROOT.glob(f"{folder}*.md")
+)
 README = (ROOT / "README.md").read_text()
+
+VERIFY = "hwgen verify --config tiny --shape 48x256 --tokens 2 --weights int4 --group 64 --seed 1"
 
 COMMANDS = {
     "make demo": "target",
@@ -30,7 +36,7 @@ COMMANDS = {
     "make help": "run",
     'kria-llm generate "What is the capital of France?" --device cpu --max-tokens 16': "parse",
     "hwgen generate --config tiny -o build/tiny": "run",
-    "hwgen verify --config tiny --shape 48x256 --tokens 2 --weights int4 --group 64 --seed 1": "run",
+    VERIFY: "run",
 }
 """Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.
 ``target``: make knows what to do. ``parse``: it needs the embedded model, so its command line is

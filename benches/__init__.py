@@ -1,0 +1,1 @@
+"""Measurements: each module prints its figures as JSON lines, with what they were made on."""
