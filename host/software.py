@@ -276,6 +276,7 @@ def runnable(config: Config, fields: dict[str, int]) -> bool:
         and 1 <= fields["tokens"] <= config.tokens
         and 1 <= fields["chunks"] * columns <= config.max_k
         and fields["tiles"] >= 1
+        and fields["result_beats"] == result_beats(config, fields)
         and fields["activation_beats"] == 1 + spans * (1 + fields["tokens"])
         and fields["weight_beats"]
         == fields["tiles"] * fields["chunks"] * (config.tile_rows + scales + zeros)
