@@ -144,7 +144,8 @@ def test_first_error_keeps_its_address(device):
     "change",
     [
         {"opcode": 2}, {"group": 3}, {"group": 0}, {"tokens": 0}, {"tokens": 17}, {"chunks": 0},
-        {"chunks": 60000}, {"tiles": 0}, {"weight_beats": 7}, {"activation_beats": 3}, {"result_beats": 1},
+        {"chunks": 60000}, {"tiles": 0}, {"weight_beats": 7}, {"activation_beats": 3},
+        {"result_beats": 1},
     ],
     ids=str,
 )  # fmt: skip
