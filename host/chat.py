@@ -9,16 +9,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from host.sentence import printable
 from spec.errors import UserError
 
 MAX_TEMPLATE = 1 << 17
 """Longest template, characters; those with tools have some 20,000."""
+CPU_SECONDS = 5
+"""Processor time that a template may take; an honest one takes milliseconds."""
 TIMEOUT = 60
-"""Seconds on the clock until a template is given up; its own time is limited to far less."""
+"""Seconds on the clock until a template is given up, for a machine that is very busy."""
 
 
 class ChatError(UserError):
     """A chat template that is damaged, refuses the messages or asks for too much."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,12 @@ class ChatTemplate:
 
 def _render_apart(template: str, variables: dict) -> str:
     """Runs ``host.chat_render`` in a process of its own."""
+    request = {"template": template, "variables": variables, "seconds": CPU_SECONDS}
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "host.chat_render"],
-            input=json.dumps({"template": template, "variables": variables}),
+            input=json.dumps(request),
             env={**os.environ, "PYTHONPATH": paths},
             capture_output=True,
             encoding="utf-8",

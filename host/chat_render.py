@@ -16,7 +16,6 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-CPU_SECONDS = 5
 MEMORY_BYTES = 512 << 20
 MAX_TEXT = 1 << 20
 """Longest rendered text, characters."""
@@ -52,10 +51,10 @@ def _refuse(message: str) -> None:
 
 
 def main() -> None:
-    """Answers {"text": ...} or {"error": ...}."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    """Answers {"text": ...} or {"error": ...} to {"template", "variables", "seconds"}."""
     request = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_CPU, (request["seconds"], request["seconds"]))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     try:
         answer = {"text": render(request["template"], request["variables"])}
     except MemoryError:

@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from host.sentence import printable
 from spec.errors import UserError
 
 MAX_FILE_BYTES = 64 << 20
@@ -38,6 +39,9 @@ Source: the models' own tokenizer.json files, as llama.cpp's ``llama-vocab.cpp``
 
 class TokenizerError(UserError):
     """A tokenizer that is missing, damaged or of an unsupported kind."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
 
 class Tokenizer:

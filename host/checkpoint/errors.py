@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from host.sentence import printable
 from spec.errors import UserError
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be loaded. Exit code 2."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
