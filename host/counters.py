@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from spec import registers
@@ -22,7 +22,7 @@ class Counters:
     """Over all ports: weights, scales, zeros, activations and descriptors."""
     bytes_written: int = 0
     stalls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STALLS, 0))
-    """Cycles by cause: ``stall_data``, ``stall_activation``, ``stall_output``, ``stall_command``."""
+    """Cycles by cause, named like the registers: ``stall_data``, ``stall_output``, ..."""
 
     @classmethod
     def between(cls, config: Config, before: Sequence[int], after: Sequence[int]) -> Counters:
@@ -64,9 +64,9 @@ class Counters:
         return self.minus(Counters())
 
 
-def total(parts: dict[str, Counters]) -> Counters:
-    """The sum over operations."""
+def total(parts: Iterable[Counters]) -> Counters:
+    """The sum."""
     result = Counters()
-    for part in parts.values():
+    for part in parts:
         result.add(part)
     return result

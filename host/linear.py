@@ -5,11 +5,12 @@ A backend turns a quantised matrix into a function from [tokens, K] to [tokens, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import numpy as np
 
+from host import blockfloat
 from host.driver import Accelerator
 from host.weights import Quantised
 
@@ -27,18 +28,55 @@ class Backend(Protocol):
         """Makes a matrix ready. ``operation`` is what reports file it under."""
 
 
-class AcceleratorBackend:
-    """Every linear layer on the device that the driver opened."""
+TWO_TERM_OPERATIONS = frozenset({"qkv", "head"})
+"""Operations whose activations go in as two terms: most of what rounding to int8 costs is theirs
+(SmolLM2-135M, 700 tokens of Moby-Dick, divergence in nats per token: qkv 0.0043, head 0.0036,
+gate_up 0.0031, down 0.0023, output 0.0004). In decode the second term rides in a token slot that
+is empty anyway; in prefill qkv, a tenth of the traffic, is read twice."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
+
+class AcceleratorBackend:
+    """Every linear layer on the device that the driver opened.
+
+    Args:
+        accelerator: the opened driver.
+        two_terms: operations whose activations are given as int8 plus the int8 of what that left
+            over. An engine of one token takes one term: the second would double its traffic.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, two_terms: Collection[str] = TWO_TERM_OPERATIONS
+    ) -> None:
         self.accelerator = accelerator
         self.tokens = accelerator.config.tokens
+        self._two_terms = two_terms if self.tokens > 1 else ()
 
     def load(self, weights: Quantised, operation: str) -> Linear:
         """Packs the matrix into the device's memory."""
         handle = self.accelerator.load(weights, operation)
         matmul = self.accelerator.matmul
-        return lambda activations: matmul(handle, activations)
+        if operation not in self._two_terms:
+            return lambda activations: matmul(handle, activations)
+
+        def both_terms(activations: np.ndarray) -> np.ndarray:
+            count = len(activations)
+            results = matmul(handle, split(activations))
+            return results[:count] + results[count:]
+
+        return both_terms
+
+
+def split(activations: np.ndarray) -> np.ndarray:
+    """Activations as two terms, each of which block floating point holds or nearly holds.
+
+    Args:
+        activations: [tokens, K] float32.
+
+    Returns:
+        [2 * tokens, K] float32: what block floating point makes of them, exactly, then the rest.
+    """
+    rounded = blockfloat.dequantise(*blockfloat.quantise(activations))
+    return np.concatenate([rounded, activations - rounded])
 
 
 class FloatBackend:

@@ -81,12 +81,18 @@ class Transformer:
         ]
         self._head = loaded[-1]
 
-    def forward(self, tokens: np.ndarray | list[int], all_logits: bool = False) -> np.ndarray:
+    def forward(
+        self,
+        tokens: np.ndarray | list[int],
+        all_logits: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> np.ndarray:
         """Appends tokens to the sequence, in passes of ``self.tokens``.
 
         Args:
             tokens: [count] ids.
             all_logits: of every token, not only of the last one.
+            progress: called with (tokens done, all) after each pass.
 
         Returns:
             [1 or count, vocabulary] float32 logits.
@@ -105,6 +111,7 @@ class Transformer:
                 logits.append(self._logits(hidden))
             elif start + len(part) == len(ids):
                 logits.append(self._logits(hidden[-1:]))
+            progress(start + len(part), len(ids))
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def reset(self) -> None:

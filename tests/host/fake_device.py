@@ -35,7 +35,7 @@ class FakeDevice:
         self.memory = np.zeros(memory_bytes, np.uint8)
         self.used = 0
         self.columns: int | None = None
-        self.registers = {name: 0 for name in registers.OFFSETS}
+        self.registers = dict.fromkeys(registers.OFFSETS, 0)
         self.registers["magic"] = registers.MAGIC
         self.registers["version"] = registers.VERSION
         self.registers["digest_low"] = digest(config) & 0xFFFFFFFF

