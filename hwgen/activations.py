@@ -114,7 +114,7 @@ class Activations(wiring.Component):
 
         m.d.comb += [read.en.eq(1), read_shift.en.eq(1)]
         with m.If(reading):
-            m.d.sync += [read.addr.eq(read.addr + 1), token.eq(token << 1), left.eq(left - 1)]
+            m.d.sync += [read.addr.eq(read.addr + 1), token.eq(token.shift_left(1)), left.eq(left - 1)]
             with m.If(left == 1):
                 m.d.sync += [
                     token.eq(1), left.eq(self.tokens), half.eq(1),

@@ -57,7 +57,7 @@ class BurstCutter(wiring.Component):
         length = Signal(burst_bits + 1)
         m.d.comb += [
             self.burst.payload.address.eq(Cat(Signal(size_bits), offset, page)),
-            self.burst.payload.length.eq(length - 1),
+            self.burst.payload.length.eq((length - 1)[:burst_bits]),
         ]
         with m.FSM():
             with m.State("IDLE"):

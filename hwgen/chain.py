@@ -65,7 +65,7 @@ class PortableChain(wiring.Component):
             with m.If(self.load1):
                 m.d.sync += a.eq(self.x[i])
             with m.If(self.swap[i]):
-                m.d.sync += ad.eq((a << FIELD) + d)
+                m.d.sync += ad.eq(a.shift_left(FIELD) + d)
             m.d.sync += [b.eq(self.weights[i]), product.eq(ad * b), p.eq(product + total)]
             total = p
         m.d.comb += self.sum.eq(total)
@@ -93,7 +93,7 @@ class VendorChain(wiring.Component):
             a, d, b = Signal(30, name=f"a{i}"), Signal(27, name=f"d{i}"), Signal(18, name=f"b{i}")
             p, chained = Signal(P_BITS, name=f"p{i}"), Signal(P_BITS, name=f"pc{i}")
             m.d.comb += [
-                a.eq(x << FIELD), d.eq(x), b.eq(self.weights[i].as_signed()),
+                a.eq(x.shift_left(FIELD)), d.eq(x), b.eq(self.weights[i].as_signed()),
             ]  # fmt: skip
             m.submodules[f"dsp{i}"] = dsp48e2(
                 opmode=0b000_00_01_01 if cascade is None else 0b000_01_01_01,

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import amaranth
-from amaranth.back import verilog as amaranth_verilog
+from amaranth.back import rtlil
 from amaranth.lib import wiring
 
+from hwgen import netlist
 from hwgen.top import Top
 from spec import layout, registers
 from spec.config import ADDRESS_BITS, Config
@@ -38,14 +39,15 @@ class OutputError(UserError):
 
 
 @lru_cache(maxsize=4)
-def verilog(config: Config) -> str:
+def verilog(config: Config, *, flat: bool = False) -> str:
     """The design as one Verilog file with the top module ``kria_llm``.
 
     Source attributes are left out: they would name this machine's paths.
+
+    Args:
+        flat: without the modules' hierarchy, for simulation.
     """
-    return amaranth_verilog.convert(
-        Top(config), name=MODULE, emit_src=False, strip_internal_attrs=True
-    )
+    return netlist.verilog(rtlil.convert(Top(config), name=MODULE, emit_src=False), flat=flat)
 
 
 def ports(config: Config) -> list[dict[str, Any]]:

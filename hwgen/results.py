@@ -63,7 +63,7 @@ class Results(wiring.Component):
         row_bits = (per_word - 1).bit_length()
         with m.If(self.valid):
             m.d.sync += in_word.eq(
-                Mux(self.bf16, self.row >> (row_bits + 1), self.row >> row_bits)
+                Mux(self.bf16, self.row[row_bits + 1 :], self.row[row_bits:])
             )
             for token, word in enumerate(gathered):
                 wide = Cat(word[32:], self.results[token])

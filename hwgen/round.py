@@ -152,7 +152,7 @@ class Round(wiring.Component):
         )
         # 8: the sum; a carry out of it doubles, and leaves zeros behind.
         carried = Signal(LEADING + 1, name=f"carried_{token}")
-        step = Mux(self.bf16, increment << (LEADING - 8), increment)
+        step = Mux(self.bf16, increment.shift_left(LEADING - 8), increment)
         m.d.comb += carried.eq(mantissa + step)
         final = Signal(signed(12), name=f"final_{token}")
         m.d.comb += final.eq(exponent.as_signed() + carried[-1])

@@ -92,6 +92,6 @@ class Scale(wiring.Component):
 
 def _select(amount, value, step: int):
     """``value << (step * amount)`` for a two-bit ``amount``: one multiplexer of four."""
-    low = Mux(amount[0], value << step, value)
-    high = Mux(amount[0], value << 3 * step, value << 2 * step)
+    low = Mux(amount[0], value.shift_left(step), value)
+    high = Mux(amount[0], value.shift_left(3 * step), value.shift_left(2 * step))
     return Mux(amount[1], high, low)

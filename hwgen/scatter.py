@@ -70,7 +70,7 @@ class Scatter(wiring.Component):
                     m.d.sync += Cat(address[:32], carry).eq(address[:32] + stride)
                     m.next = "STEP"
             with m.State("STEP"):  # the carry goes into the high bits a cycle later
-                m.d.sync += [address[32:].eq(address[32:] + carry), port.eq(port << 1)]
+                m.d.sync += [address[32:].eq(address[32:] + carry), port.eq(port.shift_left(1))]
                 m.next = "OFFER"
                 with m.If(port[-1]):
                     m.next = "IDLE"

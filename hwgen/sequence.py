@@ -137,7 +137,7 @@ class Sequencer(wiring.Component):
 
         def expect_matmul() -> None:
             m.d.sync += [
-                spans.eq(Mux(now.weights8, now.chunks, now.chunks << 1)),
+                spans.eq(Mux(now.weights8, now.chunks, now.chunks.shift_left(1))),
                 token.eq(now.tokens), chunk.eq(0), tile.eq(0), first_chunk.eq(1),
                 last_chunk.eq(now.chunks == 1),
             ]  # fmt: skip

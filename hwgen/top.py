@@ -1,6 +1,6 @@
 """The top module: the engine behind flat AXI ports, named so that Vivado infers the buses."""
 
-from amaranth import ClockDomain, ClockSignal, Module, ResetSignal
+from amaranth import ClockDomain, ClockSignal, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,8 +31,16 @@ class Top(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
+        # Reset enters through a register of its own: it reaches the whole device.
         m.domains.sync = ClockDomain(local=True)
-        m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn)]
+        m.domains.always = ClockDomain(local=True, reset_less=True)
+        reset = Signal(init=1)
+        m.d.always += reset.eq(~self.aresetn)
+        m.d.comb += [
+            ClockSignal().eq(self.aclk),
+            ClockSignal("always").eq(self.aclk),
+            ResetSignal().eq(reset),
+        ]
         m.submodules.engine = engine = Engine(self._config)
         m.d.comb += self.irq.eq(engine.irq)
         self._control(m, engine.control)

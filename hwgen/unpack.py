@@ -80,5 +80,5 @@ class Unpack(wiring.Component):
             with m.Switch(Cat(self.weights8, self.group)):
                 for count in sorted(set(per_row.values())):
                     with m.Case(*[key for key, value in per_row.items() if value == count]):
-                        m.d.sync += held.eq(held >> (width * count))
+                        m.d.sync += held.eq(held[width * count :])
         return held

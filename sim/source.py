@@ -24,7 +24,7 @@ def verilog(config: Config) -> str:
         return path.read_text()
     from hwgen.generate import verilog as emit  # loads Amaranth: a second that a cached run saves
 
-    text = emit(config)
+    text = emit(config, flat=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "w") as file:
