@@ -120,11 +120,13 @@ def _run(transport: device.Device, case: cases.Case, fmt: str) -> Report:
         config, handle.matrix, case.bases, case.shifts, case.mantissas,
         command.activations.array, command.stride,
     )  # fmt: skip
-    fields = commands.unpack(command.descriptor) | {"result_format": commands.FORMAT_CODES[fmt]}
+    size = handle.matrix.result_bytes(case.tokens, fmt)
+    fields = commands.unpack(command.descriptor) | {
+        "result_format": commands.FORMAT_CODES[fmt], "result_beats": size // config.port_bytes,
+    }  # fmt: skip
     settable = {name: value for name, value in fields.items() if name not in ("magic", "check")}
     descriptor = commands.pack(settable)
     prepared.buffer.array[:] = np.frombuffer(descriptor, np.uint8)
-    size = handle.matrix.result_bytes(case.tokens, fmt)
     before = transport.memory.copy()
     wanted = _golden(config, before, descriptor, fields["results"], size)
     started = time.perf_counter()
