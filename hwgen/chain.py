@@ -53,13 +53,14 @@ class PortableChain(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        total = Const(0, signed(P_BITS))
+        total = Const(0, P_BITS)
         for i in range(self._length):
             d, a = (Signal(signed(8), name=f"{n}{i}", reset_less=True) for n in "da")
             ad = Signal(signed(27), name=f"ad{i}", reset_less=True)
             b = Signal(signed(numeric.WEIGHT_BITS), name=f"b{i}", reset_less=True)
-            product = Signal(signed(27 + numeric.WEIGHT_BITS), name=f"m{i}", reset_less=True)
-            p = Signal(signed(P_BITS), name=f"p{i}", reset_less=True)
+            # The cascade adds modulo 2**48; sign-extending the product once is all it needs.
+            product = Signal(P_BITS, name=f"m{i}", reset_less=True)
+            p = Signal(P_BITS, name=f"p{i}", reset_less=True)
             with m.If(self.load0):
                 m.d.sync += d.eq(self.x[i])
             with m.If(self.load1):
