@@ -31,7 +31,9 @@ def verilog(rtlil: str, *, flat: bool = False) -> str:
         "memory_collect",
         f"attrmap {NO_ATTRIBUTES}",
         f"attrmap -modattr {NO_ATTRIBUTES}",
-        "write_verilog -norename",
+        # Internal names ($procmux$1) are legal only as escaped ones, and Icarus takes a function of
+        # such a name for a system function; Verilator's input keeps them.
+        "write_verilog -norename" if flat else "write_verilog",
     ]
     yosys = find_yosys(lambda version: version >= MINIMUM_YOSYS)
     return yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
