@@ -124,11 +124,12 @@ def _run(transport: device.Device, case: cases.Case, fmt: str) -> Report:
         command.activations.array, command.stride,
     )  # fmt: skip
     size = handle.matrix.result_bytes(case.tokens, fmt)
-    fields = commands.unpack(command.descriptor) | {
-        "result_format": commands.FORMAT_CODES[fmt], "result_beats": size // config.port_bytes,
-    }  # fmt: skip
-    settable = {name: value for name, value in fields.items() if name not in ("magic", "check")}
-    descriptor = commands.pack(settable)
+    fields = commands.matmul(
+        handle.matrix, case.tokens, weights=handle.weights.address, weight_stride=handle.stride,
+        activations=command.activations.address, activation_stride=command.stride,
+        results=command.results.address, result_format=fmt,
+    )  # fmt: skip
+    descriptor = commands.pack(fields)
     prepared.buffer.array[:] = np.frombuffer(descriptor, np.uint8)
     before = transport.memory.copy()
     wanted = _golden(config, before, descriptor, fields["results"], size)
