@@ -66,12 +66,20 @@ class Outcome:
 
 
 def run(
-    memory: Ddr4, streams: list[Stream], *, clock_mhz: float = 250.0, port_bytes: int = 16
+    memory: Ddr4,
+    streams: list[Stream],
+    *,
+    clock_mhz: float = 250.0,
+    port_bytes: int = 16,
+    every_clock: bool = False,
 ) -> Outcome:
     """Runs one stream on each HP port, from HP0 on, until the first one ends.
 
     The ports deliver one wide beat together, as the engine's do: none runs ahead of another by more
     than its FIFO holds.
+
+    Args:
+        every_clock: the model skips no clock: slower, and the same.
 
     Raises:
         ToolError: the model cannot be built.
@@ -82,7 +90,7 @@ def run(
     cycles = _library().traffic_run(
         ctypes.byref(native), round(clock_mhz * 1000),
         (_Stream * len(streams))(*(_native(stream, port_bytes) for stream in streams)),
-        len(streams), CYCLES_MAX, ctypes.byref(moved), ctypes.byref(raw),
+        len(streams), CYCLES_MAX, every_clock, ctypes.byref(moved), ctypes.byref(raw),
     )  # fmt: skip
     if cycles >= CYCLES_MAX:
         raise UserError(f"the streams run for {CYCLES_MAX} cycles and more: give fewer bursts")
@@ -134,6 +142,7 @@ def _library() -> ctypes.CDLL:
     library.traffic_run.restype = ctypes.c_uint64
     library.traffic_run.argtypes = (
         ctypes.POINTER(Ddr4Parameters), ctypes.c_uint32, ctypes.POINTER(_Stream), ctypes.c_int,
-        ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(Ddr4Counters),
+        ctypes.c_uint64, ctypes.c_int, ctypes.POINTER(ctypes.c_uint64),
+        ctypes.POINTER(Ddr4Counters),
     )  # fmt: skip
     return library

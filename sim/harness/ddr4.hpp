@@ -18,9 +18,11 @@ namespace sim {
 
 class Ddr4Memory final : public Memory {
  public:
-  /// `fabric_khz` is the clock of the ports, whose cycles `tick` counts.
-  Ddr4Memory(const Ddr4Parameters& parameters, uint32_t fabric_khz)
-      : p_(parameters), fabric_khz_(fabric_khz), controller_(p_, statistics_) {
+  /// `fabric_khz` is the clock of the ports, whose cycles `tick` counts. `every_clock` skips no
+  /// clock: the same, slower, for a test of the skipping.
+  Ddr4Memory(const Ddr4Parameters& parameters, uint32_t fabric_khz, bool every_clock = false)
+      : p_(parameters), fabric_khz_(fabric_khz), every_clock_(every_clock),
+        controller_(p_, statistics_) {
     for (int port = 0; port < kHighPerformancePorts; ++port) {
       lanes_[false].emplace_back(p_, nullptr);
       lanes_[true].emplace_back(p_, &link_free_[true][p_.controller_port[port]]);
@@ -37,8 +39,9 @@ class Ddr4Memory final : public Memory {
     for (phase_ += p_.clock_khz; phase_ >= fabric_khz_; phase_ -= fabric_khz_) ++until;
     run(until);
     for (int port = 0; port < kHighPerformancePorts; ++port) {
-      lanes_[false][port].deliver(now_, [&](uint64_t submitted) { record(port, submitted); });
-      lanes_[true][port].deliver(now_, [](uint64_t) {});
+      const auto first = [&](uint64_t submitted) { record(port, submitted); };
+      if (lanes_[false][port].deliver(now_, first)) wake_ = now_;
+      if (lanes_[true][port].deliver(now_, [](uint64_t) {})) wake_ = now_;
     }
   }
 
@@ -66,13 +69,13 @@ class Ddr4Memory final : public Memory {
 
   void run(uint64_t until) {
     while (now_ < until) {
-      if (now_ >= wake_) {
+      if (now_ >= wake_ || every_clock_) {
         const uint64_t arrival = std::min(admit(false), admit(true));
         const Served served = controller_.step(now_);
         if (served.data && !served.write) give_back(served);
         wake_ = std::min(arrival, controller_.wake());
       }
-      now_ = std::min(until, std::max(wake_, now_ + 1));
+      now_ = std::min(until, every_clock_ ? now_ + 1 : std::max(wake_, now_ + 1));
     }
   }
 
@@ -137,6 +140,7 @@ class Ddr4Memory final : public Memory {
 
   const Ddr4Parameters p_;
   const uint32_t fabric_khz_;
+  const bool every_clock_;
   Ddr4Statistics statistics_{};
   Controller controller_;
   uint64_t link_free_[2][kHighPerformancePorts] = {};  // reads, writes; by controller port

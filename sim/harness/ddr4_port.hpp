@@ -99,9 +99,11 @@ class Lane {
   }
   void schedule(uint64_t time) { accesses_.at(scheduled_++).time = time; }
 
-  /// Hands over what has arrived; `first` is called with a request's clock of submission.
+  /// Hands over what has arrived; `first` is called with a request's clock of submission. Says
+  /// whether a burst that waited is on its way now.
   template <typename First>
-  void deliver(uint64_t now, First first) {
+  bool deliver(uint64_t now, First first) {
+    bool released = false;
     while (accesses_.head() != scheduled_ && accesses_.front().time <= now) {
       const Access access = accesses_.front();
       accesses_.pop();
@@ -109,9 +111,11 @@ class Lane {
       if (access.submitted) first(access.submitted);
       if (access.ends_burst) {
         --in_flight_;
+        released |= !waiting_.empty();
         release(now);
       }
     }
+    return released;
   }
 
   void reset() {

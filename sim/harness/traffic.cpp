@@ -101,9 +101,9 @@ extern "C" {
 /// Runs the streams of `ports` ports until the first one ends, or for `limit` cycles. Returns the
 /// cycles; `bytes` is what all of them moved.
 uint64_t traffic_run(const sim::Ddr4Parameters* parameters, uint32_t fabric_khz,
-                     const sim::Stream* streams, int ports, uint64_t limit, uint64_t* bytes,
-                     sim::Ddr4Statistics* statistics) {
-  sim::Ddr4Memory memory(*parameters, fabric_khz);
+                     const sim::Stream* streams, int ports, uint64_t limit, int every_clock,
+                     uint64_t* bytes, sim::Ddr4Statistics* statistics) {
+  sim::Ddr4Memory memory(*parameters, fabric_khz, every_clock);
   std::vector<sim::Source> sources;
   for (int port = 0; port < ports; ++port) sources.emplace_back(port, streams[port], memory);
   uint64_t cycle = 0;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sim import memory, traffic
@@ -117,6 +118,15 @@ def test_eight_bursts_in_flight_fill_a_port_and_more_wait_in_it() -> None:
     assert sum(queued.statistics.latency_ns) > sum(eight.statistics.latency_ns)
 
 
+@pytest.mark.parametrize("outstanding", [2, 9, 16, 40])
+def test_a_burst_that_waits_in_its_port_waits_for_that_alone(outstanding: int) -> None:
+    """One port alone, two bursts in flight of any number: latency sets the rate, not refresh."""
+    narrow = dataclasses.replace(DDR4_2133, outstanding=2, trefi=100_000, trfc=1)
+    outcome = traffic.run(narrow, traffic.staggered(1, 400, outstanding=outstanding))
+    pairs = outcome.seconds * 1e9 / 200
+    assert pairs < DDR4_2133.read_latency_ns + 256 / 4  # latency and a burst at 4 GB/s
+
+
 def test_hp1_and_hp2_share_a_controller_port_and_hp0_and_hp1_do_not() -> None:
     link = DDR4_2133.controller_port_bytes * DDR4_2133.controller_port_mhz / 1000
     apart = traffic.run(DDR4_2133, traffic.staggered(2, BURSTS), clock_mhz=WIDE_MHZ)
@@ -154,6 +164,35 @@ def test_long_bursts_are_cut_and_gain_nothing() -> None:
 
 def test_the_same_traffic_takes_the_same_time() -> None:
     assert with_writes(DDR4_2133, 7) == with_writes(DDR4_2133, 7)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_skipped_clocks_change_nothing(seed: int) -> None:
+    """Any traffic on any memory, with every clock looked at and with the idle ones skipped."""
+    random = np.random.default_rng(seed)
+
+    def pick(*values: int) -> int:
+        return int(random.choice(values))
+
+    ddr4 = dataclasses.replace(
+        (DDR4_2133, DDR4_2400)[seed % 2], trefi=pick(1000, 8256), outstanding=pick(1, 3, 8),
+        read_queue=pick(2, 32), write_queue=32, write_high=pick(5, 32), write_low=pick(0, 4),
+        write_idle=pick(0, 32, 2000), row_hits_max=pick(1, 4, 100), bank_window=pick(1, 8),
+    )  # fmt: skip
+    streams = [
+        traffic.Stream(
+            port * pick(0, 1 << 14, 1 << 20) + 16 * pick(0, 3), 300, pick(16, 64, 256, 512),
+            step=pick(256, 1 << 16), outstanding=pick(1, 4, 20), write_every=pick(0, 1, 2, 9),
+            write_address=pick(0, 1 << 30) + 64 * port,
+        )
+        for port in range(pick(1, 2, 4))
+    ]  # fmt: skip
+    clock_mhz = float(random.uniform(20, 700))
+    skipping, plodding = (
+        traffic.run(ddr4, streams, clock_mhz=clock_mhz, every_clock=every)
+        for every in (False, True)
+    )
+    assert skipping == plodding, f"seed {seed}"
 
 
 def timed(addresses: list[int], ddr4: memory.Ddr4) -> float:
