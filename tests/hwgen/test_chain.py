@@ -17,9 +17,7 @@ EXTREMES = {
 
 def packed(weights: list[int], pairs: list[tuple[int, int]]) -> int:
     """The sum of products of both tokens, the second FIELD bits up."""
-    return sum(
-        w * (x0 + (x1 << FIELD)) for w, (x0, x1) in zip(weights, pairs, strict=True)
-    )
+    return sum(w * (x0 + (x1 << FIELD)) for w, (x0, x1) in zip(weights, pairs, strict=True))
 
 
 def run(length: int, chunks: list[tuple[list, list]]) -> list[int]:

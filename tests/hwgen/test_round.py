@@ -54,10 +54,10 @@ def rounded(
     """What the component makes of one value after another: patterns and ``out_of_range``."""
     core = Round(config)
     inputs = []
-    for index, (value, base) in enumerate(zip(values, bases, strict=True)):
+    for index, value in enumerate(values):
         pairs = [(core.valid, 1), (core.sums[0], value), (core.row, index % config.tile_rows)]
         # A base holds for a whole command, so it is applied when its value gets to the exponent.
-        inputs.append(pairs + [(core.tokens, 1), (core.bf16, fmt == "bf16")])
+        inputs.append([*pairs, (core.tokens, 1), (core.bf16, fmt == "bf16")])
     inputs += [[(core.valid, 0)]] * core.latency
     for index, base in enumerate(bases):
         inputs[index + BASE_STAGE] = [*inputs[index + BASE_STAGE], (core.bases[0], base)]

@@ -72,14 +72,14 @@ class Image:
 
 
 class Bench:
-    """The design under its clock, a memory behind all of its ports, the host on its control port."""
+    """The design under its clock, a memory behind all ports, the host on the control port."""
 
     def __init__(self, dut) -> None:
         self.dut = dut
         self.image = Image()
         self._used = 0
         clock, reset = dut.aclk, dut.aresetn
-        cocotb.start_soon(Clock(clock, 4, "ns").start())
+        Clock(clock, 4, "ns").start()
         common = {"reset": reset, "reset_active_level": False, "mem": self.image}
         self.first = AxiRam(AxiBus.from_prefix(dut, "m_axi_hp0"), clock, **common)
         self.reads = [self.first.read_if]
@@ -137,7 +137,9 @@ class Bench:
         """Puts descriptors into the image; their address."""
         data = b"".join(commands.pack(values) for values in fields)
         address = self.allocate(len(data))
-        self.image.bytes[address - BASE : address - BASE + len(data)] = np.frombuffer(data, np.uint8)
+        self.image.bytes[address - BASE : address - BASE + len(data)] = np.frombuffer(
+            data, np.uint8
+        )
         return address
 
     async def read(self, name: str) -> int:

@@ -8,10 +8,11 @@ import itertools
 import numpy as np
 import pytest
 
+from host.driver import Accelerator
 from host.weights import Quantised
-from sim import cases, verify
+from sim import cases, device, verify
 from sim.cases import Case
-from spec import layout, numeric, registers
+from spec import numeric, registers
 from spec.config import KV260, TINY, Config
 from spec.errors import DeviceError
 from tests.sim.rtl_bench import Bench, Job
@@ -132,7 +133,7 @@ def test_extremes_are_equal(config: Config, bits: int, value: int, mantissa: int
         assert not report.mismatches, f"{rows}x{columns} {fmt}: {report.first_mismatch}"
 
 
-def test_the_longest_sums_of_the_board_are_equal() -> None:
+def test_the_longest_sums_are_equal() -> None:
     """K = 1,024 of TINY at the accumulator's very edge: every term the largest, none negative."""
     weights = Quantised(
         8, 128, np.full((16, TINY.max_k), -128, np.int8),
@@ -180,11 +181,11 @@ def test_garbage_operands_are_equal(config: Config, seed: int) -> None:
         (handle["activations"], handle["activation_beats"], handle["activation_stride"]),
     ):
         for port in range(config.ports):
-            start = address + port * stride - bench_base()
+            start = address + port * stride - device.MEMORY_BASE
             part = bench.device.memory[start : start + beats * config.port_bytes]
             part[:] = random.integers(0, 256, part.size, np.uint8)
     if seed % 2:  # bases within bounds, so that nothing is out of range
-        part = bench.device.memory[command.activations.address - bench_base() :]
+        part = bench.device.memory[command.activations.address - device.MEMORY_BASE :]
         part[: config.port_bytes] = random.integers(0, 50, config.port_bytes)
         for port in range(1, config.ports):
             at = port * command.stride
@@ -197,13 +198,6 @@ def test_garbage_operands_are_equal(config: Config, seed: int) -> None:
     bench.close()
     assert not difference, f"seed {seed}: {difference}"
     assert ended.error == dict.fromkeys(ended.error, 0) | {"range": int(not good)}
-
-
-def bench_base() -> int:
-    """Where the simulated memory begins."""
-    from sim.device import MEMORY_BASE
-
-    return MEMORY_BASE
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -233,9 +227,6 @@ def test_a_list_runs_on_one_doorbell(config: Config, seed: int) -> None:
 
 def test_another_digest_is_refused() -> None:
     """A runtime of another configuration must not start this engine."""
-    from host.driver import Accelerator
-    from sim import device
-
     transport = device.open(TINY, 1 << 20)
     transport.config = dataclasses.replace(TINY, max_k=2048)
     with pytest.raises(DeviceError, match=r"has digest [0-9a-f]{16} but configuration 'tiny'"):
@@ -259,6 +250,6 @@ def test_counters_count_what_the_layout_says() -> None:
     assert spent["completed"] == 2
     assert beats < spent["busy_cycles"]
     stalls = sum(spent[name] for name in registers.COUNTERS if name.startswith("stall_"))
+    # Of every busy cycle one says: a beat passed, or why none did; the ends may be off by a few.
     assert abs(spent["busy_cycles"] - stalls - beats) <= 8
-    assert layout.VERSION == 1
     bench.close()

@@ -1,4 +1,4 @@
-"""Errors on the simulated Verilog: the run ends, the registers say why, and the next run is right."""
+"""Errors on the simulated Verilog: the run ends, registers say why, and the next run is right."""
 
 from __future__ import annotations
 
@@ -158,7 +158,9 @@ def _bad(config: Config) -> dict[str, dict[str, int]]:
 
 
 BAD = [(config, kind) for config in (TINY, WIDE) for kind in _bad(config)]
-BAD += [(config, kind) for config in (TINY, WIDE, FOUR) for kind in ("magic", "sum", "zeros", "ones")]
+BAD += [
+    (config, kind) for config in (TINY, WIDE, FOUR) for kind in ("magic", "sum", "zeros", "ones")
+]
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
