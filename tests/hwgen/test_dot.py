@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from hwgen.dot import Dot
+from hwgen.dot import TreeDot as Dot
 from spec.config import TINY, Config
 from tests.hwgen.bench import pipeline
 
