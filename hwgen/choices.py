@@ -89,14 +89,17 @@ class Choices(wiring.Component):
         spare, step, reading = Signal(), Signal(), Signal()
         whole = Signal()
         m.d.comb += step.eq(reading & spare)
-        m.d.sync += [spare.eq(queue.level < QUEUE // 2), whole.eq(tile == self.tiles)]
+        m.d.sync += [
+            spare.eq(queue.level < QUEUE // 2),
+            whole.eq((tile == self.tiles) & ~self.clear),  # not the tiles of the command before
+        ]
         for unit in units:
             m.d.comb += unit.index.eq(word[1:])
         done = Signal()
-        with m.FSM():
+        with m.FSM(init="DONE"):
             with m.State("COLLECT"):
                 m.d.sync += [word.eq(0), token.eq(0)]
-                with m.If(self.active & whole & settled & ~self.clear):
+                with m.If(whole & settled):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += reading.eq(1)
@@ -108,7 +111,7 @@ class Choices(wiring.Component):
                             m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += done.eq(1)
-                with m.If(self.clear):
+                with m.If(self.clear & self.active):
                     m.next = "COLLECT"
 
         # A word is selected a cycle after its step, gathered in the next.
