@@ -147,8 +147,8 @@ def test_a_difference_ends_with_code_5_and_both_values(monkeypatch: pytest.Monke
     monkeypatch.setattr(verify, "_golden", wrong)
     with pytest.raises(verify.MismatchError, match="first token 1 row 3: rtl 0x") as caught:
         verify.command(config="tiny", shape="20x256", tokens=2, weights=verify.Weights.INT4,
-                       group=64, seed=0, result_format=verify.Format.FP32, stall_seed=None,
-                       as_json=True)  # fmt: skip
+                       group=64, seed=0, result_format=verify.Format.FP32, top_k=None,
+                       stall_seed=None, as_json=True)  # fmt: skip
     assert caught.value.exit_code == 5
 
 
