@@ -1,31 +1,25 @@
 """The LM head by top-k: the engine's largest logits, made exact, or all logits where they are not.
 
-Activations go in as two terms (``host.linear.split``): the first is what int8 holds, the second the
-little that it left over. The engine gives the largest results of the first term alone. For those
-rows the second term's results are added here, in the same exact integers, so each score equals the
-full logit bit for bit. A row outside the list has a first result no larger than the list's last,
-and a second one no larger than the norms of its row and of the second term allow
-(Cauchy-Schwarz); scores above the sum of both are therefore certain to be the largest of all.
+Activations go in as two terms (``host.linear.split``): what int8 holds, and the little that it left
+over. A logit is the sum of both terms' results, but the engine gives the largest results of each
+term by itself. For every row of either list the result that is missing is computed here, in the
+same exact integers, so each score equals the full logit bit for bit. A row in neither list has no
+larger results than the last ones of both; scores above their sum are therefore certain to be the
+largest of all (the threshold algorithm of Fagin, Lotem and Naor, PODS 2001).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from host import blockfloat, largest
 from host.driver import Accelerator, Handle
+from host.largest import Largest
 from host.weights import Quantised
 from spec import commands, numeric
 from spec.errors import UserError
-
-NORM_ROWS = 4096
-"""Rows whose norms are computed at once: 15 MB of float32 for 896 columns."""
-
-SLACK = 1 + 1e-5
-"""Covers the rounding of norms in float32 and of results: far above 2**-23 per operation."""
 
 
 class HeadError(UserError):
@@ -51,7 +45,6 @@ class TopHead:
         self._accelerator, self._handle, self._weights = accelerator, handle, weights
         self._full, self._split = full, split
         self._top_k = min(top_k, largest.most(handle.matrix))
-        self._norm = largest_norm(weights) if split else 0.0
         self.full_passes = 0
         """Times that the list was not certain, and all logits were computed as well."""
 
@@ -69,23 +62,31 @@ class TopHead:
             [1, N] float32: logits, or minus infinity for rows that are certainly not among them.
         """
         terms = activations if self._split is None else self._split(activations)
-        values, rows = self._accelerator.matmul(self._handle, terms[:1], top_k=self._top_k)
-        scores, certain = values[0], self._top_k
-        if self._split is not None:
-            rest = blockfloat.quantise(terms[1:])
-            scores = scores + exact_results(self._weights, rows[0], *rest)
-            length = float(np.linalg.norm(blockfloat.dequantise(*rest).astype(np.float64)))
-            limit = np.float32(float(values[0, -1]) + length * self._norm * SLACK)
+        found = self._accelerator.matmul(self._handle, terms, top_k=self._top_k)
+        if self._split is None:
+            rows, scores, certain = found.rows[0], found.values[0], self._top_k
+        else:
+            rows, scores = self._sums(terms, found)
+            limit = found.values[0, -1] + found.values[1, -1]
             certain = int((scores > limit).sum())
-        if (
-            certain < min(count, self._handle.matrix.rows)
-            and self._top_k < self._handle.matrix.rows
-        ):
+        size = self._handle.matrix.rows
+        if certain < min(count, size) and len(rows) < size:
             self.full_passes += 1
             return self._full(activations)
-        logits = np.full((1, self._handle.matrix.rows), -np.inf, np.float32)
-        logits[0, rows[0]] = scores
+        logits = np.full((1, size), -np.inf, np.float32)
+        logits[0, rows] = scores
         return logits
+
+    def _sums(self, terms: np.ndarray, found: Largest) -> tuple[np.ndarray, np.ndarray]:
+        """Every row of either term's list, and its logit: ``(rows, scores)``."""
+        rows = np.union1d(*found.rows)
+        results = np.empty((2, len(rows)), np.float32)
+        for term, (values, listed) in enumerate(zip(*found, strict=True)):
+            known = np.isin(rows, listed)
+            results[term, np.searchsorted(rows, listed)] = values
+            activations = blockfloat.quantise(terms[term : term + 1])
+            results[term, ~known] = exact_results(self._weights, rows[~known], *activations)
+        return rows, results[0] + results[1]
 
 
 def check_top_k(top_k: int) -> int:
@@ -96,17 +97,6 @@ def check_top_k(top_k: int) -> int:
             f" got {top_k}"
         )
     return top_k
-
-
-def largest_norm(weights: Quantised) -> float:
-    """The largest 2-norm of any row."""
-    found = 0.0
-    for first in range(0, weights.rows, NORM_ROWS):
-        part = slice(first, first + NORM_ROWS)
-        values = _signed(weights, part).astype(np.float32)
-        values *= weights.scales[part, :, None].astype(np.float32)
-        found = max(found, float(np.einsum("rgi,rgi->r", values, values).max()))
-    return math.sqrt(found)
 
 
 def exact_results(
@@ -138,7 +128,7 @@ def exact_results(
     return np.array(results, np.uint32).view(np.float32)
 
 
-def _signed(weights: Quantised, rows: slice | np.ndarray) -> np.ndarray:
+def _signed(weights: Quantised, rows: np.ndarray) -> np.ndarray:
     """``values - zeros`` of some rows: int32 [rows, groups, group]."""
     values = weights.values[rows].astype(np.int32)
     values = values.reshape(len(values), -1, weights.group)
