@@ -113,7 +113,7 @@ def exact_results(
         [count] float32.
     """
     run = min(weights.group, numeric.BLOCK)
-    values = _signed(weights, rows).reshape(len(rows), -1, run)
+    values = _signed(weights, rows).reshape(len(rows), weights.columns // run, run)
     sums = np.einsum("nri,ri->nr", values, mantissas.reshape(-1, run).astype(np.int32))
     starts = np.arange(sums.shape[1]) * run
     patterns = weights.scales.view(np.uint16)[rows][:, starts // weights.group]
@@ -131,7 +131,7 @@ def exact_results(
 def _signed(weights: Quantised, rows: np.ndarray) -> np.ndarray:
     """``values - zeros`` of some rows: int32 [rows, groups, group]."""
     values = weights.values[rows].astype(np.int32)
-    values = values.reshape(len(values), -1, weights.group)
+    values = values.reshape(len(values), weights.columns // weights.group, weights.group)
     if weights.zeros is not None:
         values -= weights.zeros[rows, :, None]
     return values
