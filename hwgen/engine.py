@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, Signature, connect, flipped
 
 from hwgen import axi
+from hwgen.choices import Choices
 from hwgen.control import CAUSES, Control
 from hwgen.datapath import Datapath
 from hwgen.descriptor import DescriptorCollector
@@ -79,7 +80,7 @@ class Engine(wiring.Component):
         connect(m, fetch.region, scatter.region)
         connect(m, fetch.results, writer.run)
         connect(m, descriptor.command, fetch.command)
-        connect(m, results.beat, writer.beat)
+        choices, active = self._choices(m, sequencer, datapath, results, writer)
 
         # A beat is whole when every port has its part.
         m.d.comb += [
@@ -100,19 +101,52 @@ class Engine(wiring.Component):
             datapath.item.eq(sequencer.item_now),
             datapath.loaded.eq(sequencer.loaded),
             sequencer.chunk_ready.eq(datapath.chunk_ready),
-            sequencer.room.eq(results.room),
-            results.valid.eq(datapath.results_valid),
+            sequencer.room.eq(Mux(active, choices.room, results.room)),
+            sequencer.settled.eq(choices.idle),
+            results.valid.eq(datapath.results_valid & ~active),
             results.row.eq(datapath.results_row),
             results.results.eq(datapath.results),
             results.tokens.eq(sequencer.item_now.tokens),
             results.bf16.eq(sequencer.item_now.result_format),
-            results.tile_begun.eq(sequencer.tile_begun),
+            results.tile_begun.eq(sequencer.tile_begun & ~active),
         ]
         self._control(m, registers, fetch, sequencer, datapath, writer, readers)
         m.d.comb += registers.busy.eq(
             fetch.busy | (items.level != 0) | ~sequencer.idle | ~writer.idle | ~results.idle
         )
         return m
+
+    def _choices(self, m: Module, sequencer, datapath, results, writer):
+        """Top-k beside the results, and whether the command under way asks for it.
+
+        Its beats follow those of the command before, and the next command waits for it."""
+        item = sequencer.item_now
+        m.submodules.choices = choices = Choices(self._config)
+        active = Signal()
+        m.d.comb += [
+            active.eq(item.top_k != 0),
+            choices.clear.eq(sequencer.kind.bases),
+            choices.active.eq(active),
+            choices.k.eq(item.top_k),
+            *[getattr(choices, name).eq(item[name]) for name in ("tokens", "tiles", "last_rows")],
+            choices.valid.eq(datapath.results_valid),
+            choices.row.eq(datapath.results_row),
+            choices.results.eq(datapath.results),
+            choices.tile_begun.eq(sequencer.tile_begun),
+        ]
+        with m.If(results.idle):
+            m.d.comb += [
+                writer.beat.payload.eq(choices.beat.payload),
+                writer.beat.valid.eq(choices.beat.valid),
+                choices.beat.ready.eq(writer.beat.ready),
+            ]
+        with m.Else():
+            m.d.comb += [
+                writer.beat.payload.eq(results.beat.payload),
+                writer.beat.valid.eq(results.beat.valid),
+                results.beat.ready.eq(writer.beat.ready),
+            ]
+        return choices, active
 
     def _control(self, m: Module, registers, fetch, sequencer, datapath, writer, readers) -> None:
         """Doorbell, events, and the first of the failures of a cycle."""

@@ -26,11 +26,15 @@ class Item(data.Struct):
     group: unsigned(2)
     result_format: unsigned(1)
     tokens: unsigned(5)
+    top_k: unsigned(7)
+    last_rows: unsigned(8)
     chunks: unsigned(16)
     tiles: unsigned(20)
 
 
-SHAPE_FIELDS = ("weights8", "group", "result_format", "tokens", "chunks", "tiles")
+SHAPE_FIELDS = (
+    "weights8", "group", "result_format", "tokens", "top_k", "last_rows", "chunks", "tiles",
+)  # fmt: skip
 """Fields that the sequencer takes from the descriptor as they are."""
 
 

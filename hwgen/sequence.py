@@ -46,12 +46,14 @@ class Sequencer(wiring.Component):
 
     A chunk's first weights wait for ``chunk_ready``; those of a tile's last chunk also for
     ``room`` for the tile's results. Between commands it waits ``drain`` cycles, so that the
-    pipeline behind it holds one command only and its settings may change.
+    pipeline behind it holds one command only and its settings may change, and until its top-k has
+    left.
 
     Members:
         item: In stream of ``Item``.
         beat: In stream of ``beat_bits``.
         chunk_ready, room: In, as above.
+        settled: In, the command's top-k, if it asks for one, has left.
         data, kind, position: Out, the beat that passed.
         item_now: Out, the settings of the command under way.
         loaded: Out, with the last mantissas of a command.
@@ -68,6 +70,7 @@ class Sequencer(wiring.Component):
                 "beat": In(stream.Signature(config.beat_bits)),
                 "chunk_ready": In(1),
                 "room": In(1),
+                "settled": In(1),
                 "data": Out(config.beat_bits),
                 "kind": Out(Kind),
                 "position": Out(Position),
@@ -209,8 +212,9 @@ class Sequencer(wiring.Component):
                                 m.d.sync += drained.eq(self._drain)
                                 expect("DRAIN")
             with m.State("DRAIN"):
-                m.d.sync += drained.eq(drained - 1)
-                with m.If(drained == 0):
+                with m.If(drained != 0):
+                    m.d.sync += drained.eq(drained - 1)
+                with m.Elif(self.settled):
                     m.next = "IDLE"
         return m
 

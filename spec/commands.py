@@ -48,9 +48,10 @@ FIELDS = (
     Field("group", 0, 25, 2, "group code: 0 = 32, 1 = 64, 2 = 128"),
     Field("result_format", 0, 27, 1, "0 = fp32, 1 = bf16"),
     Field("tokens", 1, 0, 8, "activation vectors, 1..M"),
-    Field("reserved", 1, 8, 8, "zero; room for top-k"),
+    Field("top_k", 1, 8, 7, "0: all results leave; else only the top_k largest of each token do"),
     Field("chunks", 1, 16, 16, "chunks along K"),
     Field("tiles", 2, 0, 20, "row tiles"),
+    Field("last_rows", 2, 20, 8, "rows of the last tile that are not padding, minus one"),
     Field("activation_beats", 3, 0, 24, "beats of the activation region"),
     Field("weight_beats", 4, 0, 32, "beats of the weight region"),
     Field("activation_stride", 5, 0, 32, "bytes between the ports' parts of the activations"),
@@ -64,6 +65,12 @@ FIELDS = (
 )
 
 BY_NAME = {field.name: field for field in FIELDS}
+
+TOP_K_MAX = 64
+"""Longest list of largest results per token."""
+
+CHOICE_BYTES = 8
+"""One entry of such a list: the fp32 result, then its row; best first, equal ones by row."""
 
 CHECK_SUM = 0xA5A5_5A5A
 """Sum of the words of a whole descriptor: garbage, all zeros and all ones are refused."""
@@ -120,18 +127,31 @@ def matmul(
     activation_stride: int,
     results: int,
     result_format: str = "fp32",
+    top_k: int = 0,
     tag: int = 0,
 ) -> dict[str, int]:
     """The fields of one matmul: ``tokens`` activation vectors times ``matrix``.
 
+    Args:
+        top_k: 0 for all results; 2..64, even, for the largest ones of each token only.
+
     Raises:
-        CommandError: more tokens than the engine has, or an unaligned or too large address.
+        CommandError: more tokens than the engine has, an unaligned or too large address, or a
+            top-k that does not fit.
     """
     config = matrix.config
     if not 1 <= tokens <= config.tokens:
         raise CommandError(f"tokens must lie in 1..{config.tokens}, got {tokens}")
     if result_format not in numeric.RESULT_BITS:
         raise CommandError(f"result format must be fp32 or bf16, got {result_format!r}")
+    if top_k:
+        if top_k % 2 or not 2 <= top_k <= TOP_K_MAX or top_k > matrix.rows:
+            raise CommandError(
+                f"top_k must be even, at most {TOP_K_MAX} and at most the rows ({matrix.rows}),"
+                f" got {top_k}"
+            )
+        if result_format != "fp32":
+            raise CommandError("top_k compares fp32 results: ask for the format fp32")
     for name, address in (
         ("weights", weights), ("weight_stride", weight_stride), ("activations", activations),
         ("activation_stride", activation_stride), ("results", results),
@@ -145,7 +165,9 @@ def matmul(
         "result_format": FORMAT_CODES[result_format],
         "tokens": tokens,
         "chunks": matrix.chunks,
+        "top_k": top_k,
         "tiles": matrix.tiles,
+        "last_rows": (matrix.rows - 1) % config.tile_rows,
         "activation_beats": matrix.activation_beats(tokens),
         "weight_beats": matrix.beats,
         "activation_stride": activation_stride,
@@ -153,9 +175,40 @@ def matmul(
         "activations": activations,
         "weights": weights,
         "results": results,
-        "result_beats": matrix.result_bytes(tokens, result_format) // config.port_bytes,
+        "result_beats": result_bytes(matrix, tokens, result_format, top_k) // config.port_bytes,
         "tag": tag,
     }
+
+
+def result_bytes(matrix: Matrix, tokens: int, result_format: str, top_k: int = 0) -> int:
+    """Bytes that a matmul writes: whole tiles, or each token's list."""
+    if top_k:
+        return tokens * top_k * CHOICE_BYTES
+    return matrix.result_bytes(tokens, result_format)
+
+
+def written_bytes(config: Config, fields: dict[str, int]) -> int:
+    """Bytes that a command with these fields writes."""
+    if fields["top_k"]:
+        return fields["tokens"] * fields["top_k"] * CHOICE_BYTES
+    names = {code: name for name, code in FORMAT_CODES.items()}
+    values = fields["tiles"] * fields["tokens"] * config.tile_rows
+    return values * numeric.RESULT_BITS[names[fields["result_format"]]] // 8
+
+
+def rows(config: Config, fields: dict[str, int]) -> int:
+    """Rows of a command's matrix that are not padding."""
+    return (fields["tiles"] - 1) * config.tile_rows + fields["last_rows"] + 1
+
+
+def choosable(config: Config, fields: dict[str, int]) -> bool:
+    """Whether a command's top-k, if it asks for one, follows the rules of ``matmul``."""
+    top_k = fields["top_k"]
+    return top_k == 0 or (
+        top_k % 2 == 0
+        and top_k <= min(TOP_K_MAX, rows(config, fields))
+        and fields["result_format"] == FORMAT_CODES["fp32"]
+    )
 
 
 def beats(config: Config) -> int:
