@@ -126,7 +126,9 @@ def test_kinds_positions_and_waits(config: Config, seed: int) -> None:
             ctx.set(core.chunk_ready, delay == 0)
             delay = max(0, delay - 1)
             ctx.set(core.room, chance.random() >= slow)
+            ctx.set(core.settled, 1)
             await ctx.tick()
+        ctx.set(core.settled, 1)
         for _ in range(DRAIN + 10):
             await ctx.tick()
         assert ctx.get(core.idle)
