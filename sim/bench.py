@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,9 @@ from spec import commands
 from spec import config as configuration
 from spec.errors import UserError
 from spec.shapes import SHAPES, find
+
+TABLE_WIDTH = 120
+"""Columns, where there is no terminal."""
 
 
 def command(
@@ -115,7 +119,8 @@ def _show(answer: dict[str, Any]) -> None:
             f"{row['bytes_per_cycle']:.2f}", f"{row['share_of_ceiling']:.1%}",
             str(row["estimated_cycles"]), f"{row['error']:+.2%}",
         )  # fmt: skip
-    console = Console(soft_wrap=True)
+    # A pipe has no width of its own; a table must not lose columns there.
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(table)
     stalls = ", ".join(f"{cause} {count}" for cause, count in answer["stalls"].items())
     speed = answer["tokens_per_second"]

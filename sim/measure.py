@@ -60,13 +60,13 @@ def run(
     speed = timing.rate(config, timed)
     console.print(f"memory image of {len(jobs)} matmuls", style="dim")
     with Runner(config, jobs, seed, memory=timed or memories.IDEAL) as runner:
-        plan = _plan(kind, runner, speed)
-        ran = _run(runner, plan, console)
+        steps = plan(kind, runner, speed)
+        ran = _run(runner, steps, console)
         runner.check()
         ddr4 = runner.device.memory_statistics.ddr4
-    done = [runner.operations[index] for step in plan for index in step.places]
+    done = [runner.operations[index] for step in steps for index in step.places]
     spent = [one for run in ran for one in run.by_command]
-    guessed = [one for step in plan for one in step.estimate.by_command]
+    guessed = [one for step in steps for one in step.estimate.by_command]
     return {
         "label": "simulated",
         "equal": True,
@@ -84,7 +84,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """One list to run."""
 
     places: list[int]
@@ -92,25 +92,25 @@ class _Step:
     estimate: cycles.Estimate
 
 
-def _plan(kind: Kind, runner: Runner, speed: cycles.MemoryRate) -> list[_Step]:
+def plan(kind: Kind, runner: Runner, speed: cycles.MemoryRate) -> list[Step]:
     """One list of all, or each command by itself, short ones several times: a refresh more or
     less is 1 % of them."""
     places = range(len(runner.placed))
-    plan = []
+    steps: list[Step] = []
     for part in [list(places)] if kind is Kind.TOKEN else [[place] for place in places]:
         fields = [commands.unpack(runner.placed[place].descriptor) for place in part]
-        step = _Step(part, cycles.estimate(runner.device.config, fields, speed))
+        step = Step(part, cycles.estimate(runner.device.config, fields, speed))
         repeats = 1 if kind is Kind.TOKEN else REPEAT_CYCLES // step.estimate.cycles
-        plan += [step] * min(max(repeats, 1), REPEATS_MAX)
-    return plan
+        steps += [step] * min(max(repeats, 1), REPEATS_MAX)
+    return steps
 
 
-def _run(runner: Runner, plan: list[_Step], console: Console) -> list[Timed]:
+def _run(runner: Runner, steps: list[Step], console: Console) -> list[Timed]:
     """Runs the lists with a bar that shows cycles."""
     ran: list[Timed] = []
     with _bar(console) as bar:
-        task = bar.add_task("simulated cycles", total=sum(step.estimate.cycles for step in plan))
-        for step in plan:
+        task = bar.add_task("simulated cycles", total=sum(step.estimate.cycles for step in steps))
+        for step in steps:
             done = sum(run.counters.cycles for run in ran)
 
             def show(now: int, done: int = done) -> None:

@@ -137,31 +137,44 @@ def _activations(
     return bases, shifts, mantissas
 
 
-def check(transport: Device, placed: list[Command]) -> None:
-    """Runs the same descriptors on the device ``cpu`` and compares all of memory.
+class Reference:
+    """What memory must hold when the commands have run: an image from before, and the device
+    ``cpu``, which computes the same commands in it.
 
     Raises:
-        MismatchError: a byte differs: a wrong result, or one written where nothing belongs.
         ToolError: the compiled kernels are missing.
+        DeviceError: memory is short.
     """
-    processor = CpuDevice(transport.config, transport.memory.size)
-    memory = processor.memory[: transport.memory.size]
-    memory[:] = transport.memory
-    for command in placed:  # a result that the design left out must not pass as its own
-        start = command.results.address - MEMORY_BASE
-        memory[start : start + command.results.array.size] = 0
-    for command in placed:
-        fields = commands.unpack(command.descriptor)
-        for role in ("weights", "activations", "results"):
-            fields[role] += BASE_ADDRESS - MEMORY_BASE
-        processor.execute(fields)
-    if np.array_equal(memory, transport.memory):
-        return
-    wrong = np.flatnonzero(memory != transport.memory)
-    raise MismatchError(
-        f"{wrong.size} bytes of memory differ between the simulated design and the device cpu,"
-        f" first at {MEMORY_BASE + int(wrong[0]):#x} ({_owner(placed, int(wrong[0]))})"
-    )
+
+    def __init__(self, transport: Device) -> None:
+        self._transport = transport
+        self._processor = CpuDevice(transport.config, transport.memory.size)
+        self._memory = self._processor.memory[: transport.memory.size]
+        self._memory[:] = transport.memory
+
+    def wrote(self, buffer: Buffer) -> None:
+        """The host changed these bytes."""
+        start = buffer.address - MEMORY_BASE
+        self._memory[start : start + buffer.array.size] = buffer.array
+
+    def check(self, placed: list[Command]) -> None:
+        """Runs the commands and compares all of memory.
+
+        Raises:
+            MismatchError: a byte differs: a wrong result, or one written where nothing belongs.
+        """
+        for command in placed:
+            fields = commands.unpack(command.descriptor)
+            for role in ("weights", "activations", "results"):
+                fields[role] += BASE_ADDRESS - MEMORY_BASE
+            self._processor.execute(fields)
+        if np.array_equal(self._memory, self._transport.memory):
+            return
+        wrong = np.flatnonzero(self._memory != self._transport.memory)
+        raise MismatchError(
+            f"{wrong.size} bytes of memory differ between the simulated design and the device cpu,"
+            f" first at {MEMORY_BASE + int(wrong[0]):#x} ({_owner(placed, int(wrong[0]))})"
+        )
 
 
 def _owner(placed: list[Command], offset: int) -> str:

@@ -54,7 +54,7 @@ def misses(config: Config, listed: list[workload.Operation], source: str) -> lis
 
 @pytest.mark.parametrize(
     ("config", "bits", "tokens"),
-    itertools.product((TINY, FAST), (4, 8), (1, 2)),
+    list(itertools.product((TINY, FAST), (4, 8), (1, 2))),
     ids=lambda value: value.name if isinstance(value, Config) else str(value),
 )
 def test_small_matmuls_on_the_ideal_memory(config: Config, bits: int, tokens: int) -> None:
@@ -62,7 +62,9 @@ def test_small_matmuls_on_the_ideal_memory(config: Config, bits: int, tokens: in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("source", "tokens"), itertools.product(("ideal", "ddr4-2133"), (1, 8)))
+@pytest.mark.parametrize(
+    ("source", "tokens"), list(itertools.product(("ideal", "ddr4-2133"), (1, 8)))
+)
 @pytest.mark.parametrize("head", [4, 8])
 def test_every_matrix_of_qwen(source: str, tokens: int, head: int) -> None:
     config = device.simulated(KV260)
