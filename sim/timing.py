@@ -19,7 +19,7 @@ from spec.errors import DeviceError
 TIMEOUT = 6 * 3600.0
 """Seconds; the device notices a hang long before."""
 
-SLICE_CYCLES = 1000
+SLICE_CYCLES = 250
 """Cycles between two looks at the number of completed commands."""
 
 WRITE_EVERY = 20
