@@ -45,7 +45,7 @@ WRITE_BURST = 3
 CHOICE_TAIL = 7
 """Cycles of the readout of a top-k beyond one for each word."""
 
-INSERT = 6
+INSERT = 5
 """Cycles to insert a result in a top-k, beyond one for each entry passed."""
 
 ACTIVATION_COST = 0.23
@@ -188,22 +188,20 @@ def _tail(config: Config, command: dict[str, int], memory: MemoryRate) -> float:
 
 
 def _choice_waits(config: Config, command: dict[str, int]) -> float:
-    """Cycles that tiles wait for the insertions of a top-k: the first rows all enter, row i of
-    the rest with probability k / i in random order (the expected number of records)."""
+    """Cycles that tiles, and the readout, wait for the insertions of a top-k: the first rows all
+    enter, row i of the rest with probability k / i in random order (expected records)."""
     top_k, rows = command["top_k"], config.tile_rows
     if not top_k:
         return 0.0
     period = command["weight_beats"] / command["tiles"]
-    work = rows * (min(top_k, rows) / 4 + INSERT)
-    excess = work - period
-    for tile in range(1, command["tiles"]):
-        entering = rows * min(1.0, top_k / (rows * tile))
-        gained = entering * (top_k / 2 + INSERT) - period
-        if gained <= 0:
-            break
-        excess += gained
     held = rows / 2 * (top_k / 2 + INSERT)  # may still queue when a tile begins
-    return max(0.0, excess - held)
+    work = rows * (min(top_k, rows) / 4 + INSERT)
+    waits = 0.0
+    for tile in range(1, command["tiles"]):
+        work = max(0.0, work - period)
+        waits += max(0.0, work - held)
+        work = min(work, held) + min(rows, top_k / tile) * (top_k / 2 + INSERT)
+    return waits + max(0.0, work - rows)
 
 
 def _readout(command: dict[str, int]) -> float:

@@ -20,6 +20,9 @@ FAST = dataclasses.replace(TINY, name="fast", ports=2, port_bits=64, outstanding
 
 WITHIN = 0.02
 
+LATENCIES = 40
+"""Cycles by which a whole list's latencies may be off."""
+
 
 def jobs(config: Config, bits: int, tokens: int) -> list[workload.Operation]:
     """One tile, many tiles, many chunks, a top-k."""
@@ -59,6 +62,18 @@ def misses(config: Config, listed: list[workload.Operation], source: str) -> lis
 )
 def test_small_matmuls_on_the_ideal_memory(config: Config, bits: int, tokens: int) -> None:
     assert not misses(config, jobs(config, bits, tokens), "ideal")
+
+
+@pytest.mark.parametrize("config", [TINY, FAST], ids=lambda config: config.name)
+@pytest.mark.parametrize("top_k", [0, 16])
+def test_a_lists_start_and_end(config: Config, top_k: int) -> None:
+    """One tile of one chunk: little else is in it than latencies, so cycles are compared."""
+    job = workload.Operation("one", Matrix(config, 16, 64, 8, 64), 1, "fp32", top_k)
+    with timing.Runner(config, [job], 3, memory="ideal") as runner:
+        fields = commands.unpack(runner.placed[0].descriptor)
+        guessed = cycles.estimate(config, [fields], cycles.ideal(config)).cycles
+        seen = runner.run(runner.placed).counters.cycles
+    assert abs(guessed - seen) <= LATENCIES, (guessed, seen)
 
 
 @pytest.mark.slow
