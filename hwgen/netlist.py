@@ -2,9 +2,9 @@
 
 Amaranth's own converter leaves every register as a process that first copies the old value;
 Verilator then simulates that copy in each cycle. In the datapath Yosys's ``proc`` and ``opt_dff``
-find the enables; elsewhere state machines stay the case statements that they are. This makes the
-simulation about twice as fast. The function is the same; the simulated device and the Verilog for
-Vivado come from one RTLIL.
+find the enables; in the flat text for Verilator state machines stay the case statements that they
+are. This makes the simulation about twice as fast. The function is the same; the simulated device
+and the Verilog for Vivado come from one RTLIL.
 """
 
 # The Yosys that Amaranth itself found (its wheel, or one on PATH). The module is internal to
@@ -21,7 +21,7 @@ PROCESSES = (
     "proc -nomux -norom @others",
 )  # fmt: skip
 CLEAN = ("opt_clean", "opt_dff -nosdff", "opt_clean")
-HIERARCHY = (*PROCESSES, "opt_expr", *CLEAN)
+HIERARCHY = ("proc", "opt_expr", *CLEAN)
 FLAT = (*PROCESSES, "flatten", "opt_expr", "opt_merge", *CLEAN)
 
 
