@@ -43,7 +43,7 @@ def test_help_teaches():
     assert 'kria-llm generate "What is the capital of France?"' in text
     for option in ("--model", "--device", "--max-tokens", "--config", "--temperature", "--top-k",
                    "--top-p", "--repetition-penalty", "--seed", "--system", "--raw", "--context",
-                   "--group", "--head-bits", "--json"):  # fmt: skip
+                   "--group", "--head-bits", "--memory", "--json"):  # fmt: skip
         assert option in text
 
 
@@ -60,6 +60,7 @@ def test_devices_are_listed():
         (["--config", "nonesuch"], 2, ["nonesuch", "kv260"]),
         (["--temperature", "-1"], 2, ["temperature", "-1"]),
         (["--top-p", "0"], 2, ["top_p"]),
+        (["--device", "cpu", "--memory", "ddr4-2133"], 2, ["--memory", "cpu"]),
         (["--model", "/nonesuch.gguf"], 2, ["/nonesuch.gguf"]),
     ],
 )
