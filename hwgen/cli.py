@@ -107,7 +107,7 @@ def _missing(command: str, error: ModuleNotFoundError, extra: str) -> ToolError:
     )
 
 
-def _add_installed_commands() -> None:
+def add_installed_commands() -> None:
     """Adds what other packages offer; one that cannot be imported says why when it is called."""
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
@@ -139,5 +139,5 @@ def _run() -> None:
             f"hwgen needs Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer, this is"
             f" {sys.version.split()[0]}; the board needs only kria-llm"
         )
-    _add_installed_commands()
+    add_installed_commands()
     app()

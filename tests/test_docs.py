@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 
+import host.cli
+import hwgen.cli
 from spec import commands, errors
 from spec.config import KV260
 from spec.layout import Matrix
@@ -35,12 +37,14 @@ COMMANDS = {
     "make bench": "target",
     "make help": "run",
     'kria-llm generate "What is the capital of France?" --device cpu --max-tokens 16': "parse",
+    "hwgen bench token --model qwen2.5-0.5b --head int4 --memory ddr4-2133": "parse",
+    "hwgen bench matmul --model qwen2.5-0.5b --tokens 8": "parse",
     "hwgen generate --config tiny -o build/tiny": "run",
     VERIFY: "run",
 }
 """Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.
-``target``: make knows what to do. ``parse``: it needs the embedded model, so its command line is
-parsed (`make demo` runs one)."""
+``target``: make knows what to do. ``parse``: it needs the embedded model or minutes, so its command
+line is parsed (`make demo` and tests/sim/test_bench.py run such)."""
 
 QWEN = ((1152, 896), (896, 896), (9728, 896), (896, 4864))
 """Rows and columns of one Qwen2.5-0.5B layer's matrices: qkv, output, gate and up, down."""
@@ -94,11 +98,11 @@ def test_unknown_target_is_refused() -> None:
 
 @pytest.mark.parametrize("command", checked("parse"))
 def test_documented_command_parses(command: str) -> None:
-    from host.cli import app
-
     program, name, *arguments = shlex.split(command)
-    group = typer.main.get_command(app)
-    assert program == "kria-llm"
+    module = {"kria-llm": host.cli, "hwgen": hwgen.cli}[program]
+    if module is hwgen.cli:
+        hwgen.cli.add_installed_commands()
+    group = typer.main.get_command(module.app)
     group.commands[name].make_context(name, arguments)
 
 

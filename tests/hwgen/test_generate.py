@@ -166,7 +166,7 @@ def test_a_command_whose_package_is_missing_says_what_to_install(
     point = EntryPoint("elsewhere", "no_such_package.module:command", cli.GROUP)
     monkeypatch.setattr(cli, "entry_points", lambda group: [point])
     monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
-    cli._add_installed_commands()
+    cli.add_installed_commands()
     added = cli.app.registered_commands[-1]
     assert added.name == "elsewhere"
     with pytest.raises(ToolError, match=r"needs the package no_such_package.*kria-llm\[simulation"):
