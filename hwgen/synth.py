@@ -31,6 +31,7 @@ TOP = "kria_llm"
 
 SCRIPT = f"""
 read_rtlil design.il
+scratchpad -set synth_xilinx.abc9.W 5000
 synth_xilinx -family xcup -top {TOP} -flatten -uram -noclkbuf -noiopad
 delete t:$scopeinfo
 write_json mapped.json
