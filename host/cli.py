@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Annotated
 
@@ -11,10 +12,11 @@ from rich.console import Console
 
 from host import checkpoint, default_model
 from host.generate import check_prompt
+from host.head import check_top_k
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
-from host.session import Session, choose_context, encode_prompt, require_device
+from host.session import Session, check_head, choose_context, encode_prompt, require_device
 from host.transport import names
 from spec import config as configuration
 from spec.errors import UserError, exit_with_sentence
@@ -92,6 +94,14 @@ def generate(
         int, typer.Option(help="Weights per scale (32, 64, 128) when this command rounds them.")
     ] = 64,
     head_bits: Annotated[int, typer.Option(help="Bits of the LM head: 8, or 4 for speed.")] = 8,
+    head_top_k: Annotated[
+        str,
+        typer.Option(
+            help="Logits that leave the device for each token: 'full', or the 1..64 largest. The"
+            " text is the same: greedy, or with --top-k up to this many.",
+            metavar="N|full",
+        ),
+    ] = "full",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
     ] = False,
@@ -115,6 +125,8 @@ def generate(
     `--device rtl` simulates the generated hardware clock by clock: seconds per token.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    entries = _head_entries(head_top_k)
+    check_head(entries, sampling)
     shape = configuration.load(config)
     require_device(device)
     console = Console(stderr=True)
@@ -126,7 +138,7 @@ def generate(
         weights = source.model(group=group, head_bits=head_bits)
         limit = choose_context(weights, context)
         check_prompt(len(tokens), limit)
-        session = Session.open(weights, device, shape, limit, stages.update)
+        session = Session.open(weights, device, shape, limit, stages.update, entries)
         if chat.note and not raw:
             console.print(f"note: {chat.note}")
 
@@ -141,6 +153,15 @@ def generate(
     _show(report, console, as_json)
     if report.generation.stop_reason == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+def _head_entries(text: str) -> int:
+    """``--head-top-k`` as a number; 0 for ``full``."""
+    if text == "full":
+        return 0
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise OptionError(f"--head-top-k must be 'full' or a number from 1 to 64, got {text!r}")
+    return check_top_k(int(text))
 
 
 def _show(report: Report, console: Console, as_json: bool) -> None:

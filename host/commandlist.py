@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from host.transport import Buffer, Transport
-from spec import commands, numeric
+from spec import commands
 from spec.config import Config
 from spec.errors import DeviceError
 from spec.layout import REGION_ALIGN, Matrix
@@ -31,6 +31,9 @@ class Command:
     """Bytes between the ports' parts of the activations."""
     results: Buffer
     descriptor: bytes
+    top_k: int = 0
+    """Entries per token that the caller asked for; 0 for all results. The engine writes one more
+    when this is odd."""
 
 
 @dataclass
@@ -135,9 +138,16 @@ class Memory:
             gaps = (config.ports - 1) * fields[f"{kind}_stride"]
             size = gaps + fields[f"{kind}_beats"] * config.port_bytes
             self._inside(f"{kind}s", fields[f"{kind}s"], size)
-        fmt = {code: name for name, code in commands.FORMAT_CODES.items()}[fields["result_format"]]
-        rows = fields["tiles"] * fields["tokens"] * config.tile_rows
-        start, size = fields["results"], rows * numeric.RESULT_BITS[fmt] // 8
+        if fields["last_rows"] >= config.tile_rows:
+            raise _OutsideError(
+                f"last_rows = {fields['last_rows']} is not below {config.tile_rows}, a tile's rows"
+            )
+        if not commands.choosable(config, fields):
+            raise _OutsideError(
+                f"top_k = {fields['top_k']} must be even, at most {commands.TOP_K_MAX} and at most"
+                f" the {commands.rows(config, fields)} rows, with fp32 results"
+            )
+        start, size = fields["results"], commands.written_bytes(config, fields)
         if fields["result_beats"] * config.port_bytes != size:
             raise _OutsideError(
                 f"result_beats = {fields['result_beats']} is not the {size} bytes of its results"

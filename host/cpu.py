@@ -60,6 +60,8 @@ class CpuDevice(SoftwareDevice):
             chunks=fields["chunks"],
             tiles=fields["tiles"],
             bf16=int(fields["result_format"] == commands.FORMAT_CODES["bf16"]),
+            top_k=fields["top_k"],
+            rows=commands.rows(config, fields),
             threads=self.threads,
         )
         failed = self._matmul(ctypes.byref(command))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, overload
 
 import numpy as np
 
-from host import blockfloat, pack
+from host import blockfloat, largest, pack
 from host.commandlist import Command, CommandList, Memory
 from host.counters import Counters
+from host.largest import Largest
 from host.transport import Buffer, Transport
 from host.weights import Quantised
 from spec import commands, layout, registers
@@ -48,6 +50,8 @@ class Handle:
     """Bytes between the ports' parts of ``weights``."""
     lists: list[CommandList] = field(default_factory=list)
     """The list of one matmul for 1, 2, .. M tokens."""
+    top_lists: dict[tuple[int, int], CommandList] = field(default_factory=dict)
+    """The same with top-k, by (tokens, k), made when first asked for."""
 
 
 class Accelerator:
@@ -96,52 +100,75 @@ class Accelerator:
         pack.pack_weights(config, weights, region.array, stride)
         self.transport.flush(region)
         handle = Handle(matrix, operation, region, stride)
-        largest = matrix.result_bytes(config.tokens, "fp32")
-        results = self._memory.reuse("results", largest)
+        results = self._memory.reuse("results", largest.buffer_bytes(matrix))
         for tokens in range(1, config.tokens + 1):
             single = self._command(handle, tokens, self._activations, results)
             handle.lists.append(self._memory.command_list([single]))
         return handle
 
-    def prepare(self, jobs: Sequence[tuple[Handle, int]]) -> CommandList:
+    def prepare(self, jobs: Sequence[tuple[Handle, int] | tuple[Handle, int, int]]) -> CommandList:
         """A list of matmuls for one doorbell, each with its own activations and results.
 
         Args:
-            jobs: matrices, each with its number of tokens (1..M).
+            jobs: matrices, each with its number of tokens (1..M) and, if only the largest results
+                are wanted, how many of each token's.
+
+        Raises:
+            TopKError: a top-k that the matrix or the engine does not have.
+            DeviceError: the device's memory is short.
         """
         prepared = []
-        for handle, tokens in jobs:
+        for handle, tokens, *top in jobs:
+            top_k = largest.checked(handle.matrix, top[0]) if top else 0
             size = layout.region_bytes(self.config, handle.matrix.activation_beats(tokens))
             activations = self._memory.allocate("activations", size)
-            needed = handle.matrix.result_bytes(tokens, "fp32")
+            needed = commands.result_bytes(handle.matrix, tokens, "fp32", largest.even(top_k))
             results = self._memory.allocate("results", needed)
-            prepared.append(self._command(handle, tokens, activations, results))
+            prepared.append(self._command(handle, tokens, activations, results, top_k))
         return self._memory.command_list(prepared)
 
-    def matmul(self, handle: Handle, activations: np.ndarray) -> np.ndarray:
+    @overload
+    def matmul(self, handle: Handle, activations: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def matmul(self, handle: Handle, activations: np.ndarray, top_k: int) -> Largest: ...
+
+    def matmul(
+        self, handle: Handle, activations: np.ndarray, top_k: int | None = None
+    ) -> np.ndarray | Largest:
         """``activations`` times the transposed matrix, M tokens per pass over the weights.
 
         Args:
             activations: [tokens, K] float32, finite.
+            top_k: only the largest results of each token leave the device: 1..64, at most N
+                rounded down to an even number.
 
         Returns:
-            [tokens, N] float32.
+            [tokens, N] float32; with ``top_k`` ``Largest`` (values, rows).
 
         Raises:
             InputError: another K or no tokens.
+            TopKError: ``top_k`` out of range.
             ActivationError: a value that is not finite.
-            DeviceError: the device reported an error or did not end in time.
+            DeviceError: the device reported an error or did not end in time; or its memory is
+                short, when a second value of ``top_k`` is used with one matrix.
         """
+        if top_k is not None:
+            largest.checked(handle.matrix, top_k)
         most = self.config.tokens
-        if 0 < len(activations) <= most:
-            return self.run(handle.lists[len(activations) - 1], [activations])[0]
         passes = [activations[start : start + most] for start in range(0, len(activations), most)]
         if not passes:
             raise InputError("a matmul needs at least one token, got 0")
-        return np.concatenate([self.matmul(handle, part) for part in passes])
+        found = [self.run(self._list(handle, len(part), top_k), [part])[0] for part in passes]
+        if len(found) == 1:
+            return found[0]
+        if top_k is None:
+            return np.concatenate(found)
+        return Largest(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
-    def run(self, prepared: CommandList, inputs: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Runs a prepared list: one [tokens, K] float32 in and one [tokens, N] out per command.
+    def run(self, prepared: CommandList, inputs: Iterable[np.ndarray]) -> list[Any]:
+        """Runs a prepared list: one [tokens, K] float32 in and one [tokens, N] float32 out per
+        command, or ``Largest`` for one with a top-k.
 
         Raises:
             InputError, ActivationError, DeviceError: as for ``matmul``.
@@ -174,19 +201,33 @@ class Accelerator:
         self.tally.setdefault(prepared.operation, Counters()).add(spent)
         return spent
 
-    def _command(self, handle: Handle, tokens: int, source: Buffer, target: Buffer) -> Command:
+    def _list(self, handle: Handle, tokens: int, top_k: int | None) -> CommandList:
+        """The list of one matmul on the shared buffers."""
+        if top_k is None:
+            return handle.lists[tokens - 1]
+        if (tokens, top_k) not in handle.top_lists:
+            results = self._memory.reuse("results", largest.buffer_bytes(handle.matrix))
+            single = self._command(handle, tokens, self._activations, results, top_k)
+            handle.top_lists[tokens, top_k] = self._memory.command_list([single])
+        return handle.top_lists[tokens, top_k]
+
+    def _command(
+        self, handle: Handle, tokens: int, source: Buffer, target: Buffer, top_k: int = 0
+    ) -> Command:
         matrix = handle.matrix
         beats = matrix.activation_beats(tokens)
         stride = layout.port_stride(self.config, beats)
         activations = _view(source, layout.region_bytes(self.config, beats))
-        results = _view(target, matrix.result_bytes(tokens, "fp32"))
+        results = _view(target, commands.result_bytes(matrix, tokens, "fp32", largest.even(top_k)))
         fields = commands.matmul(
             matrix, tokens, weights=handle.weights.address, weight_stride=handle.stride,
             activations=activations.address, activation_stride=stride, results=results.address,
+            top_k=largest.even(top_k),
         )  # fmt: skip
         return Command(
-            matrix, handle.operation, tokens, activations, stride, results, commands.pack(fields)
-        )
+            matrix, handle.operation, tokens, activations, stride, results, commands.pack(fields),
+            top_k,
+        )  # fmt: skip
 
     def _put(self, command: Command, values: np.ndarray) -> None:
         """Quantises activations into their buffer."""
@@ -200,8 +241,10 @@ class Accelerator:
         )
         self.transport.flush(command.activations)
 
-    def _get(self, command: Command) -> np.ndarray:
+    def _get(self, command: Command) -> np.ndarray | Largest:
         self.transport.invalidate(command.results)
+        if command.top_k:
+            return largest.unpack(command.tokens, command.top_k, command.results.array)
         results = blockfloat.unpack_results(
             self.config, command.matrix, command.tokens, "fp32", command.results.array
         )
@@ -253,15 +296,16 @@ class Accelerator:
 
 def memory_needed(config: Config, matrices: Iterable[Quantised]) -> int:
     """Bytes of device memory that these matrices and the driver's buffers take."""
-    total, largest, count = _activation_bytes(config), 0, 0
+    total, most, count = _activation_bytes(config), 0, 0
     for weights in matrices:
         matrix = pack.matrix(config, weights)
         total += layout.region_bytes(config, matrix.beats)
-        largest = max(largest, matrix.result_bytes(config.tokens, "fp32"))
+        most = max(most, largest.buffer_bytes(matrix))
         count += 1
-    # Result buffers are powers of two: together less than four times the largest need.
-    lists = -(-count * config.tokens * commands.BYTES // PAGE) * PAGE
-    return total + 4 * max(largest, PAGE) + lists + PAGE
+    # Result buffers are powers of two: together less than four times the largest need. Every
+    # number of tokens has a list for all results and one for the largest.
+    lists = -(-2 * count * config.tokens * commands.BYTES // PAGE) * PAGE
+    return total + 4 * max(most, PAGE) + lists + PAGE
 
 
 def _activation_bytes(config: Config) -> int:

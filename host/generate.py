@@ -103,6 +103,7 @@ def generate(
     eos: Collection[int],
     max_tokens: int,
     tally: dict[str, Counters],
+    likeliest: int | None = None,
     emit: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Generation:
@@ -113,6 +114,7 @@ def generate(
         stream: tokens to text, without the tokens that mark turns.
         eos: tokens that end the text.
         tally: the driver's counters by operation; they give each pass its cost.
+        likeliest: how many of the largest logits the sampler looks at; None for all of them.
         emit: called with each piece of text as it comes.
         progress: called with (prompt tokens done, all) in prefill.
 
@@ -125,7 +127,8 @@ def generate(
     past, todo, phase = list(prompt), list(prompt), "prefill"
     try:
         while True:
-            logits = model.forward(todo, progress=progress if phase == "prefill" else _quiet)
+            told = progress if phase == "prefill" else _quiet
+            logits = model.forward(todo, likeliest=likeliest, progress=told)
             token = sampler.choose(logits[0], past)
             ended = _end(token, eos, model, len(result.passes) + 1, max_tokens)
             text = "" if token in eos else stream.push(token)

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from host import blockfloat
-from host.driver import Accelerator
+from host.driver import Accelerator, Handle
+from host.head import TopHead
 from host.weights import Quantised
 
 Linear = Callable[[np.ndarray], np.ndarray]
@@ -42,20 +43,32 @@ class AcceleratorBackend:
         accelerator: the opened driver.
         two_terms: operations whose activations are given as int8 plus the int8 of what that left
             over. An engine of one token takes one term: the second would double its traffic.
+        head_top_k: logits of the head that leave the engine when its caller asks for the likeliest
+            only; 0 for all of them, always.
     """
 
     def __init__(
-        self, accelerator: Accelerator, two_terms: Collection[str] = TWO_TERM_OPERATIONS
-    ) -> None:
+        self, accelerator: Accelerator, two_terms: Collection[str] = TWO_TERM_OPERATIONS,
+        head_top_k: int = 0,
+    ) -> None:  # fmt: skip
         self.accelerator = accelerator
         self.tokens = accelerator.config.tokens
         self._two_terms = two_terms if self.tokens > 1 else ()
+        self._head_top_k = head_top_k
 
     def load(self, weights: Quantised, operation: str) -> Linear:
         """Packs the matrix into the device's memory."""
         handle = self.accelerator.load(weights, operation)
+        two_terms = operation in self._two_terms
+        linear = self._linear(handle, two_terms)
+        if operation != "head" or not self._head_top_k or weights.rows < 2:
+            return linear
+        terms = split if two_terms else None
+        return TopHead(self.accelerator, handle, weights, linear, terms, self._head_top_k)
+
+    def _linear(self, handle: Handle, two_terms: bool) -> Linear:
         matmul = self.accelerator.matmul
-        if operation not in self._two_terms:
+        if not two_terms:
             return lambda activations: matmul(handle, activations)
 
         def both_terms(activations: np.ndarray) -> np.ndarray:

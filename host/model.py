@@ -13,6 +13,7 @@ import numpy as np
 
 from host.attention import attend
 from host.cache import KvCache
+from host.head import TopHead
 from host.linear import Backend, Linear
 from host.norm import rms_norm, swiglu
 from host.rope import Rope
@@ -81,10 +82,16 @@ class Transformer:
         ]
         self._head = loaded[-1]
 
+    @property
+    def full_passes(self) -> int:
+        """Times that a head by top-k had to compute all logits after all."""
+        return self._head.full_passes if isinstance(self._head, TopHead) else 0
+
     def forward(
         self,
         tokens: np.ndarray | list[int],
         all_logits: bool = False,
+        likeliest: int | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> np.ndarray:
         """Appends tokens to the sequence, in passes of ``self.tokens``.
@@ -92,6 +99,8 @@ class Transformer:
         Args:
             tokens: [count] ids.
             all_logits: of every token, not only of the last one.
+            likeliest: of the last token, how many of the largest logits matter; the others may be
+                minus infinity. None for all of them.
             progress: called with (tokens done, all) after each pass.
 
         Returns:
@@ -110,7 +119,7 @@ class Transformer:
             if all_logits:
                 logits.append(self._logits(hidden))
             elif start + len(part) == len(ids):
-                logits.append(self._logits(hidden[-1:]))
+                logits.append(self._logits(hidden[-1:], likeliest))
             progress(start + len(part), len(ids))
         return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
@@ -158,5 +167,8 @@ class Transformer:
         normed = rms_norm(hidden, layer.post_norm, self.model.shape.norm_epsilon)
         return linears.down(swiglu(linears.gate_up(normed)))
 
-    def _logits(self, hidden: np.ndarray) -> np.ndarray:
-        return self._head(rms_norm(hidden, self.model.final_norm, self.model.shape.norm_epsilon))
+    def _logits(self, hidden: np.ndarray, likeliest: int | None = None) -> np.ndarray:
+        normed = rms_norm(hidden, self.model.final_norm, self.model.shape.norm_epsilon)
+        if likeliest is not None and isinstance(self._head, TopHead):
+            return self._head.likeliest(normed, likeliest)
+        return self._head(normed)

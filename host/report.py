@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
@@ -31,6 +31,16 @@ SCOPES = {
 
 
 @dataclass(frozen=True)
+class Head:
+    """How the logits left the device."""
+
+    top_k: int = 0
+    """The largest ones of each token; 0: all of them."""
+    full_passes: int = 0
+    """Tokens for which those did not decide, so that all logits were computed as well."""
+
+
+@dataclass(frozen=True)
 class Report:
     """A run with the device that it ran on."""
 
@@ -39,6 +49,7 @@ class Report:
     config: Config
     source: str
     """The model: path and packing."""
+    head: Head = field(default_factory=Head)
 
     @property
     def label(self) -> str:
@@ -77,6 +88,7 @@ class Report:
             "device": self.device,
             "config": config.name,
             "digest": f"{digest(config):016x}",
+            "head": {"top_k": self.head.top_k or None, "full_passes": self.head.full_passes},
             "totals": {
                 **self._cost(_sum(self.passes())),
                 "prefill": self._cost(_sum(self.passes("prefill"))),
@@ -205,7 +217,14 @@ def _caption(report: Report) -> str:
     return (
         f"{run.prompt_tokens} prompt tokens, {len(run.tokens)} written, stopped by"
         f" {run.stop_reason}, {sum(step.seconds for step in run.passes):.1f} s on this machine."
-        f" Cycles are {report.label}.\n"
+        f" Cycles are {report.label}.{_head(report.head)}\n"
         f"{report.label.capitalize()} speed at {report.config.clock_mhz:g} MHz:"
         f" {', '.join(speeds) or 'no token'}.\nIt covers {SCOPES[report.label]}."
     )
+
+
+def _head(head: Head) -> str:
+    """What the caption adds when not all logits left the device."""
+    if not head.top_k:
+        return ""
+    return f"\nLM head by top-{head.top_k}; all logits for {head.full_passes} tokens."

@@ -45,6 +45,13 @@ class Sampling:
         _check("top_k", self.top_k, 0, 1 << 31, whole=True)
         _check("seed", self.seed, 0, MAX_SEED, whole=True)
 
+    @property
+    def candidates(self) -> int | None:
+        """How many of the largest logits decide; None when any of them may."""
+        if self.repetition_penalty != 1:
+            return None
+        return 1 if self.temperature == 0 else self.top_k or None
+
 
 def _check(
     name: str, value: float, low: float, high: float, *, whole: bool = False, above: bool = False

@@ -10,9 +10,10 @@ from host.cache import ContextError
 from host.chat import ChatTemplate
 from host.driver import Accelerator, memory_needed
 from host.generate import check_prompt, generate
+from host.head import HeadError, check_top_k
 from host.linear import AcceleratorBackend
 from host.model import Transformer, matrices
-from host.report import Report
+from host.report import Head, Report
 from host.sampling import Sampler, Sampling
 from host.tokenizer import Tokenizer
 from host.transport import names, open_device
@@ -92,6 +93,23 @@ def choose_context(model: Model, asked: int | None) -> int:
     return asked
 
 
+def check_head(top_k: int, sampling: Sampling) -> None:
+    """Raises HeadError when ``top_k`` logits cannot decide what all logits would."""
+    if top_k == 0:
+        return
+    check_top_k(top_k)
+    needed = sampling.candidates
+    if needed is not None and needed <= top_k:
+        return
+    reason = "a repetition penalty may move any token" if sampling.repetition_penalty != 1 else (
+        f"sampling keeps {needed or 'all'} tokens"
+    )  # fmt: skip
+    raise HeadError(
+        f"--head-top-k {top_k} gives {top_k} logits but {reason}: use --head-top-k full, or sample"
+        f" with --top-k 1..{top_k} and no penalty"
+    )
+
+
 @dataclass
 class Session:
     """A model on an opened device."""
@@ -99,12 +117,18 @@ class Session:
     model: Model
     accelerator: Accelerator
     transformer: Transformer
+    head_top_k: int = 0
+    """Logits that leave the device; 0 for all of them."""
 
     @classmethod
     def open(
-        cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet
-    ) -> Session:
+        cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
+        head_top_k: int = 0,
+    ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
+
+        Args:
+            head_top_k: logits that leave the device for each token; 0 for all of them.
 
         Raises:
             ToolError: the device or one of its tools is missing.
@@ -118,11 +142,11 @@ class Session:
         accelerator = Accelerator(transport)
         transformer = Transformer(
             model,
-            AcceleratorBackend(accelerator),
+            AcceleratorBackend(accelerator, head_top_k=head_top_k),
             context,
             lambda done, total: progress("packing weights", done, total),
         )
-        return cls(model, accelerator, transformer)
+        return cls(model, accelerator, transformer, head_top_k)
 
     def run(
         self,
@@ -140,10 +164,13 @@ class Session:
 
         Raises:
             ContextError: the prompt is longer than the context.
+            HeadError: the head's top-k does not decide what the sampler would choose.
             DeviceError: the device reported an error.
         """
+        check_head(self.head_top_k, sampling)
         check_prompt(len(prompt), self.transformer.cache.context)
         self.transformer.reset()
+        full_before = self.transformer.full_passes
         generation = generate(
             self.transformer,
             prompt,
@@ -152,11 +179,13 @@ class Session:
             eos=self.model.eos_tokens,
             max_tokens=max_tokens,
             tally=self.accelerator.tally,
+            likeliest=sampling.candidates if self.head_top_k else None,
             emit=emit,
             progress=lambda done, total: progress("reading the prompt", done, total),
         )
+        head = Head(self.head_top_k, self.transformer.full_passes - full_before)
         device = self.accelerator.transport.name
-        return Report(generation, device, self.accelerator.config, self.model.source)
+        return Report(generation, device, self.accelerator.config, self.model.source, head)
 
     def close(self) -> None:
         """Releases the device."""

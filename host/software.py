@@ -257,8 +257,7 @@ class SoftwareDevice:
 
 def result_beats(config: Config, fields: dict[str, int]) -> int:
     """Beats of one port's width in which the results of a matmul leave."""
-    size = 4 if fields["result_format"] == commands.FORMAT_CODES["fp32"] else 2
-    return fields["tiles"] * fields["tokens"] * config.tile_rows * size // config.port_bytes
+    return commands.written_bytes(config, fields) // config.port_bytes
 
 
 def runnable(config: Config, fields: dict[str, int]) -> bool:
@@ -276,6 +275,8 @@ def runnable(config: Config, fields: dict[str, int]) -> bool:
         and 1 <= fields["tokens"] <= config.tokens
         and 1 <= fields["chunks"] * columns <= config.max_k
         and fields["tiles"] >= 1
+        and fields["last_rows"] < config.tile_rows
+        and commands.choosable(config, fields)
         and fields["result_beats"] == result_beats(config, fields)
         and fields["activation_beats"] == 1 + spans * (1 + fields["tokens"])
         and fields["weight_beats"]

@@ -90,16 +90,19 @@ class Choices(wiring.Component):
         spare, step, reading = Signal(), Signal(), Signal()
         whole = Signal()
         m.d.comb += step.eq(reading & spare)
-        m.d.sync += [spare.eq(queue.level < QUEUE // 2), whole.eq(tile == self.tiles)]
+        m.d.sync += [
+            spare.eq(queue.level < QUEUE // 2),
+            whole.eq((tile == self.tiles) & ~self.clear),  # not the tiles of the command before
+        ]
         for unit in units:
             m.d.comb += unit.index.eq(word[1:])
         done = Signal()
         final_word, final_token = Signal(8), Signal(5)
         m.d.sync += [final_word.eq(Cat(1, (self.k - 1)[:7])), final_token.eq(self.tokens - 1)]
-        with m.FSM():
+        with m.FSM(init="DONE"):
             with m.State("COLLECT"):
                 m.d.sync += [word.eq(0), token.eq(0)]
-                with m.If(self.active & whole & settled & ~self.clear):
+                with m.If(whole & settled):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += reading.eq(1)
@@ -111,7 +114,7 @@ class Choices(wiring.Component):
                             m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += done.eq(1)
-                with m.If(self.clear):
+                with m.If(self.clear & self.active):
                     m.next = "COLLECT"
 
         # A word is selected two cycles after its step, when its entry is here, then gathered.

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from host import blockfloat
+from host import blockfloat, largest
 from host.counters import Counters
 from host.driver import Accelerator, memory_needed
 from sim import cases, device, golden
@@ -44,9 +44,12 @@ class Report:
 
     config: Config
     wanted: np.ndarray
-    """[tokens, rows] golden's bit patterns, padding rows included."""
+    """[tokens, rows] golden's bit patterns, padding rows included; for top-k [tokens, k] its
+    entries: a pattern, then in the lower 32 bits the row."""
     found: np.ndarray
-    """[tokens, rows] the design's."""
+    """The same of the design."""
+    top_k: int
+    """Entries per token; 0 for all results."""
     counters: Counters
     statistics: device.MemoryStatistics
     seconds: float
@@ -58,14 +61,15 @@ class Report:
 
     @property
     def first_mismatch(self) -> dict[str, Any] | None:
-        """Token, row and both bit patterns of the first difference."""
+        """Token, row (for top-k the entry's number) and both bit patterns of the first
+        difference."""
         if not self.mismatches:
             return None
         token, row = (int(index) for index in np.argwhere(self.wanted != self.found)[0])
         digits = 2 * self.wanted.itemsize
         return {
             "token": token,
-            "row": row,
+            "entry" if self.top_k else "row": row,
             "golden": f"{self.wanted[token, row]:#0{digits + 2}x}",
             "rtl": f"{self.found[token, row]:#0{digits + 2}x}",
         }
@@ -89,15 +93,18 @@ class Report:
         }
 
 
-def run(config: Config, case: cases.Case, fmt: str = "fp32", **options: Any) -> Report:
+def run(
+    config: Config, case: cases.Case, fmt: str = "fp32", top_k: int = 0, **options: Any
+) -> Report:
     """Runs a case on the simulated design and on golden.
 
     Args:
         fmt: ``fp32`` or ``bf16``.
+        top_k: only each token's largest results, rounded up to an even number; 0 for all.
         options: of ``sim.device.open``: ``stall_seed``, ``latency``, ``trace``.
 
     Raises:
-        LayoutError, CommandError: the configuration cannot hold the case.
+        LayoutError, CommandError, TopKError: the configuration cannot hold the case.
         DeviceError: the design hangs, breaks AXI or writes where it must not.
     """
     config = device.simulated(config)
@@ -105,25 +112,26 @@ def run(config: Config, case: cases.Case, fmt: str = "fp32", **options: Any) -> 
     size = 2 * memory_needed(config, [case.weights]) + MEMORY_SPARE
     transport = device.open(config, size, **options)
     try:
-        return _run(transport, case, fmt)
+        return _run(transport, case, fmt, top_k)
     finally:
         transport.close()
 
 
-def _run(transport: device.Device, case: cases.Case, fmt: str) -> Report:
+def _run(transport: device.Device, case: cases.Case, fmt: str, top_k: int) -> Report:
     config = transport.config
     accelerator = Accelerator(transport, timeout=TIMEOUT)
     handle = accelerator.load(case.weights)
-    prepared = accelerator.prepare([(handle, case.tokens)])
+    job = (handle, case.tokens, top_k) if top_k else (handle, case.tokens)
+    prepared = accelerator.prepare([job])
     command = prepared.commands[0]
     blockfloat.pack_activations(
         config, handle.matrix, case.bases, case.shifts, case.mantissas,
         command.activations.array, command.stride,
     )  # fmt: skip
-    size = handle.matrix.result_bytes(case.tokens, fmt)
-    fields = commands.unpack(command.descriptor) | {
-        "result_format": commands.FORMAT_CODES[fmt], "result_beats": size // config.port_bytes,
-    }  # fmt: skip
+    fields = commands.unpack(command.descriptor)
+    fields["result_format"] = commands.FORMAT_CODES[fmt]
+    size = commands.written_bytes(config, fields)
+    fields["result_beats"] = size // config.port_bytes
     settable = {name: value for name, value in fields.items() if name not in ("magic", "check")}
     descriptor = commands.pack(settable)
     prepared.buffer.array[:] = np.frombuffer(descriptor, np.uint8)
@@ -134,11 +142,19 @@ def _run(transport: device.Device, case: cases.Case, fmt: str) -> Report:
     seconds = time.perf_counter() - started
     found = command.results.array[:size].copy()
     _check_elsewhere(before, transport.memory, fields["results"], size)
-    whole = dataclasses.replace(handle.matrix, rows=handle.matrix.tiles * config.tile_rows)
-    wanted, found = (
-        blockfloat.result_patterns(config, whole, case.tokens, fmt, raw) for raw in (wanted, found)
-    )
-    return Report(config, wanted, found, counters, transport.memory_statistics, seconds)
+    wanted, found = (_patterns(handle.matrix, case.tokens, fmt, top_k, raw)
+                     for raw in (wanted, found))  # fmt: skip
+    statistics = transport.memory_statistics
+    return Report(config, wanted, found, top_k, counters, statistics, seconds)
+
+
+def _patterns(matrix: Matrix, tokens: int, fmt: str, top_k: int, raw: np.ndarray) -> np.ndarray:
+    """What ``Report`` compares, from a command's result bytes."""
+    if top_k:
+        entries = raw.view("<u4").reshape(tokens, -1, 2).astype(np.uint64)
+        return entries[..., 0] << np.uint64(32) | entries[..., 1]
+    whole = dataclasses.replace(matrix, rows=matrix.tiles * matrix.config.tile_rows)
+    return blockfloat.result_patterns(matrix.config, whole, tokens, fmt, raw)
 
 
 def _golden(
@@ -226,6 +242,15 @@ def command(
     result_format: Annotated[
         Format, typer.Option("--format", help="How results are written.")
     ] = Format.FP32,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Only each token's K largest results and their rows: 1..64, rounded up to an even"
+            " number.",
+            metavar="K",
+            show_default=False,
+        ),
+    ] = None,
     stall_seed: Annotated[
         int | None, typer.Option(min=0, help="Random pauses on every AXI channel.")
     ] = None,
@@ -238,6 +263,7 @@ def command(
       hwgen verify --config tiny --shape 100x256 --tokens 2
       hwgen verify --config kv260 --shape 896x4864 --weights int8 --group 128 --seed 7
       hwgen verify --config kv260 --shape 70x896 --stall-seed 3 --json
+      hwgen verify --config kv260 --shape 3000x896 --weights int8 --top-k 64
 
     The design is the generated Verilog, simulated cycle by cycle by Verilator; the first run of a
     configuration builds its simulator and keeps it. A group finer than the configuration's
@@ -258,12 +284,15 @@ def command(
     count = shown.tokens if tokens is None else tokens
     if not 1 <= count <= shown.tokens:
         raise UserError(f"tokens must lie in 1..{shown.tokens} for {shown.name}, got {count}")
+    entries = 0 if top_k is None else largest.even(largest.checked(matrix, top_k))
+    if entries and result_format is not Format.FP32:
+        raise UserError("top-k compares fp32 results: drop --format bf16 or --top-k")
     case = cases.draw(rows, columns, bits, matrix.group, count, seed)
-    report = run(shown, case, result_format.value, stall_seed=stall_seed)
+    report = run(shown, case, result_format.value, entries, stall_seed=stall_seed)
     asked = {
         "shape": [rows, columns], "tokens": count, "weights": weights.value,
         "group": matrix.group, "format": result_format.value, "seed": seed,
-        "stall_seed": stall_seed,
+        "stall_seed": stall_seed, "top_k": entries or None,
     }  # fmt: skip
     answer = report.as_dict() | asked
     typer.echo(json.dumps(answer, indent=2) if as_json else _told(answer))
@@ -276,13 +305,14 @@ def _told(answer: dict[str, Any]) -> str:
     rows, columns = answer["shape"]
     config = answer["config"]
     verdict = "equal" if answer["equal"] else f"NOT EQUAL: {answer['mismatches']} results differ"
+    results = f"top-{answer['top_k']}" if answer["top_k"] else f"{answer['format']} results"
     peak = config["ports"] * config["port_bits"] // 8
     stalls = ", ".join(f"{cause} {cycles}" for cause, cycles in answer["stalls"].items())
     return "\n".join(
         [
             f"{verdict}  (simulated, digest {answer['digest']})",
             f"  matmul   {rows} x {columns}, {answer['weights']} group {answer['group']},"
-            f" {answer['tokens']} tokens, {answer['format']} results, seed {answer['seed']}",
+            f" {answer['tokens']} tokens, {results}, seed {answer['seed']}",
             f"  config   {config['name']} (dsp {config['dsp']}, tokens {config['tokens']})",
             f"  cycles   {answer['cycles']}",
             f"  memory   {answer['bytes_read']} bytes read, {answer['bytes_written']} written,"
@@ -295,9 +325,9 @@ def _told(answer: dict[str, Any]) -> str:
 def _difference(report: Report, asked: dict[str, Any]) -> str:
     first = report.first_mismatch
     assert first is not None
-    total = report.wanted.size
+    total, place = report.wanted.size, "entry" if report.top_k else "row"
     return (
         f"{report.mismatches} of {total} results differ from golden, first token {first['token']}"
-        f" row {first['row']}: rtl {first['rtl']}, golden {first['golden']};"
+        f" {place} {first[place]}: rtl {first['rtl']}, golden {first['golden']};"
         f" seed {asked['seed']}, stall seed {asked['stall_seed']}"
     )

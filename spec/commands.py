@@ -187,6 +187,30 @@ def result_bytes(matrix: Matrix, tokens: int, result_format: str, top_k: int = 0
     return matrix.result_bytes(tokens, result_format)
 
 
+def written_bytes(config: Config, fields: dict[str, int]) -> int:
+    """Bytes that a command with these fields writes."""
+    if fields["top_k"]:
+        return fields["tokens"] * fields["top_k"] * CHOICE_BYTES
+    names = {code: name for name, code in FORMAT_CODES.items()}
+    values = fields["tiles"] * fields["tokens"] * config.tile_rows
+    return values * numeric.RESULT_BITS[names[fields["result_format"]]] // 8
+
+
+def rows(config: Config, fields: dict[str, int]) -> int:
+    """Rows of a command's matrix that are not padding."""
+    return (fields["tiles"] - 1) * config.tile_rows + fields["last_rows"] + 1
+
+
+def choosable(config: Config, fields: dict[str, int]) -> bool:
+    """Whether a command's top-k, if it asks for one, follows the rules of ``matmul``."""
+    top_k = fields["top_k"]
+    return top_k == 0 or (
+        top_k % 2 == 0
+        and top_k <= min(TOP_K_MAX, rows(config, fields))
+        and fields["result_format"] == FORMAT_CODES["fp32"]
+    )
+
+
 def beats(config: Config) -> int:
     """Beats in which one descriptor arrives."""
     return BYTES // config.beat_bytes

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from spec.errors import ToolError
 
-ABI = 1
+ABI = 2
 """Version of ``Matmul``, the same as in ``kernels.c``."""
 
 REBUILD = "install the package again with a C compiler present (Debian: gcc)"
@@ -36,6 +36,8 @@ class Matmul(ctypes.Structure):
         ("chunks", ctypes.c_int32),
         ("tiles", ctypes.c_int32),
         ("bf16", ctypes.c_int32),
+        ("top_k", ctypes.c_int32),
+        ("rows", ctypes.c_int32),
         ("threads", ctypes.c_int32),
     )
 

@@ -30,9 +30,11 @@
 #define INLINED static inline __attribute__((always_inline))
 
 enum {
-    ABI = 1,             /* changes with struct matmul; host/kernels/__init__.py checks it */
+    ABI = 2,             /* changes with struct matmul; host/kernels/__init__.py checks it */
     MAX_BEAT_BYTES = 64, /* spec.config: at most 512 bits */
     MAX_THREADS = 64,
+    MAX_TOKENS = 16,     /* spec.numeric */
+    TOP_K_MAX = 64,      /* spec.commands */
     SHIFT_MAX = 15,            /* spec.numeric */
     SCALE_EXPONENT_LSB = -24,  /* spec.numeric */
     MIN_WORK = 1 << 18,  /* products below which another thread costs more than it gives */
@@ -56,7 +58,16 @@ struct matmul {
     int32_t chunks;
     int32_t tiles;
     int32_t bf16;
+    int32_t top_k; /* 0: all results are written */
+    int32_t rows;  /* those that are not padding; read for top-k only */
     int32_t threads;
+};
+
+/* The largest results of one token, best first. An entry is the pattern turned so that unsigned
+ * order is numeric order, then the row turned so that of equal results the lowest row is best. */
+struct choices {
+    uint64_t entries[TOP_K_MAX];
+    int count;
 };
 
 /* What the threads of one command share. */
@@ -66,7 +77,9 @@ struct job {
     int row_scales, scale_rows, zero_rows;
     int16_t *values;   /* activations [chunk][unit][token][even lanes, odd lanes] */
     uint8_t *shifts;   /* left shift by block [chunk][unit][token] */
-    int bases[16];
+    int bases[MAX_TOKENS];
+    struct choices choices[MAX_TOKENS];
+    pthread_mutex_t lock; /* of the choices */
     atomic_int next_tile;
     atomic_int failed; /* bit 0: a result out of range, bit 1: no memory */
 };
@@ -221,11 +234,63 @@ static int write_tile(const struct job *job, int64_t tile, const uint128_t *sums
     return good;
 }
 
+static void choose(struct choices *choices, int top_k, uint64_t entry) {
+    int place = choices->count;
+    if (place == top_k && entry < choices->entries[--place])
+        return;
+    for (; place > 0 && choices->entries[place - 1] < entry; place--)
+        choices->entries[place] = choices->entries[place - 1];
+    choices->entries[place] = entry;
+    choices->count += choices->count < top_k;
+}
+
+static int choose_tile(const struct job *job, int64_t tile, const uint128_t *sums,
+                       struct choices *choices) {
+    const struct matmul *m = job->command;
+    const int64_t first = tile * m->tile_rows;
+    int good = 1;
+    for (int64_t row = 0; row < m->tile_rows; row++) {
+        for (int token = 0; token < m->tokens; token++) {
+            const uint128_t sum = sums[row * m->tokens + token];
+            const uint32_t pattern = round_result(sum, job->bases[token], 0, &good);
+            const uint32_t key = pattern >> 31 ? ~pattern : pattern | 1u << 31;
+            if (first + row < m->rows)
+                choose(&choices[token], m->top_k, (uint64_t)key << 32 | ~(uint32_t)(first + row));
+        }
+    }
+    return good;
+}
+
+/* Adds a thread's choices to the command's. */
+static void merge(struct job *job, const struct choices *choices) {
+    pthread_mutex_lock(&job->lock);
+    for (int token = 0; token < job->command->tokens; token++)
+        for (int i = 0; i < choices[token].count; i++)
+            choose(&job->choices[token], job->command->top_k, choices[token].entries[i]);
+    pthread_mutex_unlock(&job->lock);
+}
+
+static void write_choices(const struct job *job) {
+    const struct matmul *m = job->command;
+    uint8_t *out = m->results;
+    for (int token = 0; token < m->tokens; token++) {
+        for (int i = 0; i < m->top_k; i++, out += 8) {
+            const uint64_t entry = job->choices[token].entries[i];
+            const uint32_t key = (uint32_t)(entry >> 32);
+            const uint32_t words[2] = {key >> 31 ? key ^ 1u << 31 : ~key, ~(uint32_t)entry};
+            memcpy(out, words, sizeof words);
+        }
+    }
+}
+
 static void *work(void *argument) {
     struct job *job = argument;
     const struct matmul *m = job->command;
     const size_t bytes = (size_t)m->tile_rows * m->tokens * sizeof(uint128_t);
     uint128_t *sums = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    struct choices choices[MAX_TOKENS];
+    for (int token = 0; token < m->tokens; token++)
+        choices[token].count = 0;
     if (!sums) {
         atomic_fetch_or(&job->failed, 2);
         return NULL;
@@ -233,9 +298,10 @@ static void *work(void *argument) {
     for (int tile; (tile = atomic_fetch_add(&job->next_tile, 1)) < m->tiles;) {
         memset(sums, 0, bytes);
         kernels_add_tile(job, tile, sums);
-        if (!write_tile(job, tile, sums))
+        if (!(m->top_k ? choose_tile(job, tile, sums, choices) : write_tile(job, tile, sums)))
             atomic_fetch_or(&job->failed, 1);
     }
+    merge(job, choices);
     free(sums);
     return NULL;
 }
@@ -282,7 +348,8 @@ int kernels_abi(void) { return ABI; }
 
 /* Performs a checked command. Returns 0; 1 when a result left the range of fp32; 2 for no memory. */
 int kernels_matmul(const struct matmul *m) {
-    struct job job = {.command = m, .beat_bytes = m->ports * m->port_bytes};
+    struct job job = {.command = m, .beat_bytes = m->ports * m->port_bytes,
+                      .lock = PTHREAD_MUTEX_INITIALIZER};
     job.columns = m->weights8 ? job.beat_bytes : 2 * job.beat_bytes;
     job.unit = m->group < job.beat_bytes ? m->group : job.beat_bytes;
     job.units = job.columns / job.unit;
@@ -303,6 +370,8 @@ int kernels_matmul(const struct matmul *m) {
         work(&job);
         while (count > 0)
             pthread_join(started[--count], NULL);
+        if (m->top_k && !(job.failed & 2))
+            write_choices(&job);
     } else {
         job.failed = 2;
     }

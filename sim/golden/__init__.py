@@ -1,8 +1,9 @@
 """The reference: what the accelerator computes, in exact integers.
 
 Written from ``spec`` alone and composed like the hardware: ``weights_of`` (unpack), ``dot`` (mac),
-``scale``, ``accumulate``, ``round_results`` (round). ``execute`` performs a whole command on the
-bytes of a memory image, so packers are tested by it too. Every comparison with it is equality.
+``scale``, ``accumulate``, ``round_results`` (round), ``choose`` (top-k). ``execute`` performs a
+whole command on the bytes of a memory image, so packers are tested by it too. Every comparison with
+it is equality.
 """
 
 from sim.golden.command import execute, matmul, write_results
@@ -18,7 +19,7 @@ from sim.golden.image import (
     read_weights,
     unit_lanes,
 )
-from sim.golden.stages import LIMBS, accumulate, dot, round_results, scale, weights_of
+from sim.golden.stages import LIMBS, accumulate, choose, dot, round_results, scale, weights_of
 
 __all__ = [
     "LIMBS",
@@ -27,6 +28,7 @@ __all__ = [
     "Weights",
     "Writer",
     "accumulate",
+    "choose",
     "chunk_order",
     "dot",
     "execute",

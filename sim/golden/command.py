@@ -16,7 +16,7 @@ from sim.golden.image import (
     read_activations,
     read_weights,
 )
-from sim.golden.stages import accumulate, dot, round_results, scale
+from sim.golden.stages import accumulate, choose, dot, round_results, scale
 from spec import commands
 from spec.config import Config
 
@@ -67,7 +67,7 @@ def execute(
         decode: stands in for ``read_weights``, for a caller that keeps decoded weights.
 
     Returns:
-        Whether every result was in the range of fp32.
+        Whether every result was in the range of fp32; padding rows count too.
 
     Raises:
         CommandError: not a descriptor.
@@ -77,29 +77,32 @@ def execute(
     order = chunk_order(config, bool(fields["weights8"]), GROUPS[fields["group"]])
     tile_bytes = fields["chunks"] * len(order) * config.beat_bytes
     step, good = max(1, TILE_BYTES // tile_bytes), True
+    held = []
     for first in range(0, fields["tiles"], step):
         tiles = min(step, fields["tiles"] - first)
         weights = decode(config, read, fields, first, tiles)
-        good = write_results(config, write, fields, first, weights, activations) and good
+        patterns, in_range = matmul(config, weights, activations, FORMATS[fields["result_format"]])
+        good = good and in_range
+        if fields["top_k"]:
+            held.append(patterns)
+        else:
+            write_results(config, write, fields, first, patterns)
+    if held:
+        patterns = np.concatenate(held, axis=1)[:, : commands.rows(config, fields)]
+        chosen = choose(patterns, fields["top_k"])
+        write(fields["results"], chosen.astype("<u4").view(np.uint8).reshape(-1))
     return good
 
 
 def write_results(
-    config: Config, write: Writer, fields: dict[str, int], first: int, weights: Weights,
-    activations: Activations,
-) -> bool:  # fmt: skip
-    """Computes and writes the results of the tiles that ``weights`` holds, the first one ``first``.
-
-    Returns:
-        Whether every result was in the range of fp32.
-    """
-    patterns, good = matmul(config, weights, activations, FORMATS[fields["result_format"]])
+    config: Config, write: Writer, fields: dict[str, int], first: int, patterns: np.ndarray
+) -> None:
+    """Writes the results [tokens, rows] of whole tiles, the first of them tile ``first``."""
     tokens = len(patterns)
     tiled = patterns.reshape(tokens, -1, config.tile_rows).transpose(1, 0, 2)
     data = np.ascontiguousarray(tiled).view(np.uint8).reshape(-1)
     tile_bytes = tokens * config.tile_rows * patterns.itemsize
     write(fields["results"] + first * tile_bytes, data)
-    return good
 
 
 def _unit_spans(config: Config, weights: Weights) -> np.ndarray:

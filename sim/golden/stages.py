@@ -138,6 +138,24 @@ def round_results(limbs: np.ndarray, bases: np.ndarray, fmt: str) -> tuple[np.nd
     return (pattern if fmt == "fp32" else (pattern >> 16).astype(np.uint16)), in_range
 
 
+def choose(patterns: np.ndarray, count: int) -> np.ndarray:
+    """The largest results of each token: the top-k stage.
+
+    Args:
+        patterns: [tokens, rows] uint32, fp32 patterns; compared as signed magnitudes, which is
+            their numeric order.
+        count: entries per token, at most the rows.
+
+    Returns:
+        uint32 [tokens, count, 2]: pattern and row, the largest first, equal ones by row.
+    """
+    magnitudes = (patterns & np.uint32(0x7FFFFFFF)).astype(np.int64)
+    descending = np.where(patterns >> 31, magnitudes + 1, -magnitudes)
+    rows = np.argsort(descending, axis=1, kind="stable")[:, :count]
+    chosen = np.take_along_axis(patterns, rows, axis=1)
+    return np.stack([chosen, rows.astype(np.uint32)], axis=2)
+
+
 def _normalised(limbs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Magnitudes as their first 64 bits, leading one on top; whether ones fell off; bit lengths."""
     digits = _carried(limbs).astype(np.uint64)

@@ -111,14 +111,32 @@ class FakeDevice:
         self.count("stall_data", 10)
         for port in range(config.ports):
             self.count(f"beats_port{port}", beats)
-        written = matrix.result_bytes(fields["tokens"], "fp32")
-        self.count("beats_written", written // config.port_bytes)
+        written = fields["result_beats"]
+        self.count("beats_written", written)
+        if fields["top_k"]:
+            self._choices(matrix, fields)
+            return
+        assert written * config.port_bytes == matrix.result_bytes(fields["tokens"], "fp32")
         for token in range(fields["tokens"]):
             for n in range(matrix.rows):
                 offset = matrix.locate_result(fields["tokens"], token, n, "fp32")
                 at = fields["results"] - BASE + offset
                 pattern = self._result(matrix, fields, token, n)
                 self.memory[at : at + 4] = np.frombuffer(pattern.to_bytes(4, "little"), np.uint8)
+
+    def _choices(self, matrix: Matrix, fields: dict[str, int]) -> None:
+        """The top-k of each token: sorted by value, equal ones by row."""
+        count = matrix.rows - self.config.tile_rows + fields["last_rows"] + 1
+        out = b""
+        for token in range(fields["tokens"]):
+            patterns = [self._result(matrix, fields, token, n) for n in range(count)]
+            values = np.array(patterns, np.uint32).view(np.float32).tolist()
+            order = sorted((-value, n) for n, value in enumerate(values))
+            for _, n in order[: fields["top_k"]]:
+                out += patterns[n].to_bytes(4, "little") + n.to_bytes(4, "little")
+        assert len(out) == fields["result_beats"] * self.config.port_bytes
+        at = fields["results"] - BASE
+        self.memory[at : at + len(out)] = np.frombuffer(out, np.uint8)
 
     def _result(self, matrix: Matrix, fields: dict[str, int], token: int, n: int) -> int:
         weights = (fields["weights"], fields["weight_stride"])
