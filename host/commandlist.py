@@ -130,28 +130,12 @@ class Memory:
 
     def _check_command(self, fields: dict[str, int], written: list[tuple[int, int]]) -> None:
         config = self.config
-        if fields["opcode"] not in commands.OPCODES.values():
-            raise _OutsideError(f"opcode {fields['opcode']} is not known")
-        if not 1 <= fields["tokens"] <= config.tokens:
-            raise _OutsideError(f"tokens = {fields['tokens']} is outside 1..{config.tokens}")
+        commands.check(config, fields)
         for kind in ("weight", "activation"):
             gaps = (config.ports - 1) * fields[f"{kind}_stride"]
             size = gaps + fields[f"{kind}_beats"] * config.port_bytes
             self._inside(f"{kind}s", fields[f"{kind}s"], size)
-        if fields["last_rows"] >= config.tile_rows:
-            raise _OutsideError(
-                f"last_rows = {fields['last_rows']} is not below {config.tile_rows}, a tile's rows"
-            )
-        if not commands.choosable(config, fields):
-            raise _OutsideError(
-                f"top_k = {fields['top_k']} must be even, at most {commands.TOP_K_MAX} and at most"
-                f" the {commands.rows(config, fields)} rows, with fp32 results"
-            )
         start, size = fields["results"], commands.written_bytes(config, fields)
-        if fields["result_beats"] * config.port_bytes != size:
-            raise _OutsideError(
-                f"result_beats = {fields['result_beats']} is not the {size} bytes of its results"
-            )
         self._inside("results", start, size)
         for other, end in written:
             if start < end and other < start + size:

@@ -221,16 +221,15 @@ class SoftwareDevice:
             self._count(f"beats_port{port}", commands.beats(self.config))
         try:
             fields = commands.unpack(self.read(address, commands.BYTES).tobytes())
+            commands.check(self.config, fields)
         except commands.CommandError:
             raise _Fault(descriptor=1) from None
-        if not runnable(self.config, fields):
-            raise _Fault(descriptor=1)
         return fields
 
     def _check_regions(self, fields: dict[str, int]) -> None:
         for kind, beats in (("activation", "activation_beats"), ("weight", "weight_beats")):
             self._check_striped(fields[f"{kind}s"], fields[f"{kind}_stride"], fields[beats])
-        size = result_beats(self.config, fields) * self.config.port_bytes
+        size = commands.written_bytes(self.config, fields)
         outside = self._first_outside(fields["results"], size)
         if outside is not None:
             raise _Fault(outside, write=1, response=DECERR)
@@ -252,33 +251,4 @@ class SoftwareDevice:
     def _count_matmul(self, fields: dict[str, int]) -> None:
         for port in range(self.config.ports):
             self._count(f"beats_port{port}", fields["activation_beats"] + fields["weight_beats"])
-        self._count("beats_written", result_beats(self.config, fields))
-
-
-def result_beats(config: Config, fields: dict[str, int]) -> int:
-    """Beats of one port's width in which the results of a matmul leave."""
-    return commands.written_bytes(config, fields) // config.port_bytes
-
-
-def runnable(config: Config, fields: dict[str, int]) -> bool:
-    """Whether a descriptor's fields make sense together for an engine of ``config``."""
-    groups = {code: group for group, code in commands.GROUP_CODES.items()}
-    group = groups.get(fields["group"], 0)
-    columns = config.span if fields["weights8"] else config.lanes
-    per_row = max(1, columns // group) if group else 1
-    zeros = 0 if fields["weights8"] else -(-config.tile_rows * per_row * 4 // config.beat_bits)
-    scales = -(-config.tile_rows * per_row * 16 // config.beat_bits)
-    spans = fields["chunks"] * columns // config.span
-    return (
-        fields["opcode"] == commands.OPCODES["matmul"]
-        and group >= config.group
-        and 1 <= fields["tokens"] <= config.tokens
-        and 1 <= fields["chunks"] * columns <= config.max_k
-        and fields["tiles"] >= 1
-        and fields["last_rows"] < config.tile_rows
-        and commands.choosable(config, fields)
-        and fields["result_beats"] == result_beats(config, fields)
-        and fields["activation_beats"] == 1 + spans * (1 + fields["tokens"])
-        and fields["weight_beats"]
-        == fields["tiles"] * fields["chunks"] * (config.tile_rows + scales + zeros)
-    )
+        self._count("beats_written", fields["result_beats"])

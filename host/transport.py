@@ -72,8 +72,10 @@ def open_device(name: str, config: Config, memory_bytes: int, **options: Any) ->
     for point in entry_points(group=GROUP):
         if point.name == name:
             try:
-                factory = point.load()
+                return point.load()(config, memory_bytes, **options)
             except ImportError as error:
-                raise ToolError(f"device {name} needs a package that is missing: {error}") from None
-            return factory(config, memory_bytes, **options)
+                raise ToolError(
+                    f"device {name} needs what is not installed here ({error}): install it with"
+                    " pip install 'kria-llm[simulation]' on Python 3.11 or newer"
+                ) from None
     raise ToolError(f"no device {name!r}; installed: {', '.join(names()) or 'none'}")

@@ -7,6 +7,7 @@ entry-point group ``hwgen.commands``, so that this package imports none of them.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,6 +20,9 @@ from spec.digest import digest
 from spec.errors import ToolError, exit_with_sentence
 
 GROUP = "hwgen.commands"
+
+MINIMUM_PYTHON = (3, 11)
+"""Of the generator; the runtime is content with the board's 3.10."""
 
 app = typer.Typer(
     name="hwgen",
@@ -126,5 +130,14 @@ def _refusal(error: ToolError) -> Callable[[], None]:
 
 def main() -> None:
     """The console script."""
+    exit_with_sentence(_run)
+
+
+def _run() -> None:
+    if sys.version_info < MINIMUM_PYTHON:
+        raise ToolError(
+            f"hwgen needs Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer, this is"
+            f" {sys.version.split()[0]}; the board needs only kria-llm"
+        )
     _add_installed_commands()
-    exit_with_sentence(app)
+    app()

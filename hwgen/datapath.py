@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.accumulate import Accumulate
 from hwgen.activations import Activations
-from hwgen.dot import Dot
+from hwgen.dot import Dot, dot
 from hwgen.fetch import Item
 from hwgen.pipeline import delay
 from hwgen.round import Round
@@ -56,7 +56,7 @@ class Datapath(wiring.Component):
         config = self._config
         m.submodules.activations = activations = Activations(config)
         m.submodules.unpack = unpack = Unpack(config)
-        m.submodules.dot = dot = Dot(config)
+        m.submodules.dot = products = dot(config)
         m.submodules.scale = scale = Scale(config)
         m.submodules.accumulate = accumulate = Accumulate(config)
         m.submodules.round = rounding = Round(config)
@@ -82,13 +82,13 @@ class Datapath(wiring.Component):
             unpack.kind.eq(self.kind),
             unpack.weights8.eq(self.item.weights8),
             unpack.group.eq(self.item.group),
-            dot.load.eq(activations.load),
-            dot.swap.eq(delay(m, swap, Unpack.latency, name="dot_swap", reset=True)),
-            dot.weights.eq(unpack.weights),
+            products.load.eq(activations.load),
+            products.swap.eq(delay(m, swap, Unpack.latency, name="dot_swap", reset=True)),
+            products.weights.eq(unpack.weights),
             scale.scales.eq(delay(m, unpack.scales, to_scales - Unpack.latency, name="scales")),
             scale.lifts.eq(activations.lifts),
             scale.swap.eq(swap_done),
-            scale.sums.eq(dot.sums),
+            scale.sums.eq(products.sums),
             accumulate.valid.eq(delay(m, weights, to_terms, name="terms_valid", reset=True)),
             accumulate.row.eq(delay(m, self.position.row, to_terms, name="terms_row")),
             accumulate.first.eq(delay(m, self.position.first, to_terms, name="terms_first")),

@@ -18,7 +18,7 @@ class DescriptorCollector(wiring.Component):
 
     A descriptor is bad when its sum, magic or opcode is wrong, or when it asks for what this
     engine cannot do: no tiles, no chunks, a token count outside 1..M, a group finer than the
-    scale stage's. Latency: 6 cycles from the last beat.
+    scale stage's. Latency: 7 cycles from the last beat.
 
     Members:
         beat: In, ``beat_bits`` of the stream.

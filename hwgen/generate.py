@@ -47,13 +47,19 @@ def verilog(config: Config, *, flat: bool = False) -> str:
     Args:
         flat: without the modules' hierarchy, for simulation.
     """
-    return netlist.verilog(rtlil.convert(Top(config), name=MODULE, emit_src=False), flat=flat)
+    return netlist.verilog(_elaborate(config)[0], flat=flat)
 
 
 def ports(config: Config) -> list[dict[str, Any]]:
     """The top module's ports: ``name``, ``direction`` (``input`` or ``output``) and ``width``."""
+    return [dict(port) for port in _elaborate(config)[1]]
+
+
+@lru_cache(maxsize=4)
+def _elaborate(config: Config) -> tuple[str, list[dict[str, Any]]]:
+    """RTLIL and ports of one design; one Top serves both, so that none is left unelaborated."""
     top = Top(config)
-    return [
+    listed = [
         {
             "name": "__".join(map(str, path)),
             "direction": "input" if member.flow is wiring.In else "output",
@@ -61,6 +67,7 @@ def ports(config: Config) -> list[dict[str, Any]]:
         }
         for path, member, value in top.signature.flatten(top)
     ]
+    return rtlil.convert(top, name=MODULE, emit_src=False), listed
 
 
 def describe(config: Config) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.chain import P_BITS, dsp48e2
+from hwgen.cascade import P_BITS, dsp48e2
 
 A_BITS, B_BITS = 27, 18
 

@@ -1,9 +1,10 @@
 """From Amaranth's RTLIL to readable Verilog: registers with enables, instead of copies of copies.
 
 Amaranth's own converter leaves every register as a process that first copies the old value;
-Verilator then simulates that copy in each cycle. Yosys's ``proc`` and ``opt_dff`` find the enables,
-which makes the simulation about twice as fast and the Verilog half as long. The function is the
-same; the simulated device and the Verilog for Vivado come from one RTLIL.
+Verilator then simulates that copy in each cycle. In the datapath Yosys's ``proc`` and ``opt_dff``
+find the enables; elsewhere state machines stay the case statements that they are. This makes the
+simulation about twice as fast. The function is the same; the simulated device and the Verilog for
+Vivado come from one RTLIL.
 """
 
 # The Yosys that Amaranth itself found (its wheel, or one on PATH). The module is internal to
@@ -15,8 +16,13 @@ MINIMUM_YOSYS = (0, 40)
 NO_ATTRIBUTES = "-remove generator -remove top -remove src -remove amaranth.hierarchy " \
     "-remove amaranth.decoding"  # fmt: skip
 
-HIERARCHY = ("proc", "opt_expr", "opt_clean", "opt_dff -nosdff", "opt_clean")
-FLAT = ("proc", "flatten", "opt_expr", "opt_merge", "opt_clean", "opt_dff -nosdff", "opt_clean")
+PROCESSES = (
+    "select -set cores *datapath*", "proc @cores", "select -set others @cores %n",
+    "proc -nomux -norom @others",
+)  # fmt: skip
+CLEAN = ("opt_clean", "opt_dff -nosdff", "opt_clean")
+HIERARCHY = (*PROCESSES, "opt_expr", *CLEAN)
+FLAT = (*PROCESSES, "flatten", "opt_expr", "opt_merge", *CLEAN)
 
 
 def verilog(rtlil: str, *, flat: bool = False) -> str:
@@ -31,7 +37,9 @@ def verilog(rtlil: str, *, flat: bool = False) -> str:
         "memory_collect",
         f"attrmap {NO_ATTRIBUTES}",
         f"attrmap -modattr {NO_ATTRIBUTES}",
-        "write_verilog -norename",
+        # Internal names ($procmux$1) are legal only as escaped ones, and Icarus takes a function of
+        # such a name for a system function; Verilator's input keeps them.
+        "write_verilog -norename" if flat else "write_verilog",
     ]
     yosys = find_yosys(lambda version: version >= MINIMUM_YOSYS)
     return yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)

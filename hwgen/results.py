@@ -40,7 +40,7 @@ class Results(wiring.Component):
                 "tile_begun": In(1),
                 "room": Out(1, init=1),
                 "beat": Out(stream.Signature(config.port_bits)),
-                "idle": Out(1),
+                "idle": Out(1, init=1),
             }
         )
 

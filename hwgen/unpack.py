@@ -1,6 +1,6 @@
 """Takes a beat apart: nibbles minus zero points, and the scales of the row."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,27 +46,28 @@ class Unpack(wiring.Component):
         config = self._config
         zeros, scales = self._held(m, 4, "zeros"), self._held(m, 16, "scales")
 
+        selector = Cat(self.weights8, self.group)
         nibbles = Signal(config.beat_bits, reset_less=True)
         zero = Signal(data.ArrayLayout(4, config.subs), reset_less=True)
-        scale = Signal(data.ArrayLayout(16, config.subs), reset_less=True)
+        scale, scale_late = (
+            Signal(data.ArrayLayout(16, config.subs), name=name, reset_less=True)
+            for name in ("scale", "scale_late")
+        )
         m.d.sync += nibbles.eq(self.data)
-        with m.Switch(Cat(self.weights8, self.group)):
-            for pattern, matrix in formats(config):
-                with m.Case(pattern):
-                    for sub in range(config.subs):
-                        index = scale_index(matrix, sub)
-                        high = sub >= config.subs // 2
-                        fixed = 8 if high else 0
-                        m.d.sync += [
-                            scale[sub].eq(scales.word_select(index, 16)),
-                            zero[sub].eq(
-                                fixed if matrix.bits == 8 else zeros.word_select(index, 4)
-                            ),
-                        ]
+        for sub in range(config.subs):
+            places = {pattern: scale_index(matrix, sub) for pattern, matrix in formats(config)}
+            fixed = 8 if sub >= config.subs // 2 else 0  # of int8's high and low nibbles
+            held = _by_place(selector, places, zeros, 4)
+            m.d.sync += [
+                scale[sub].eq(_by_place(selector, places, scales, 16)),
+                zero[sub].eq(Mux(self.weights8, fixed, held)),
+            ]
+        weights = Signal(self.weights.shape(), reset_less=True)
         for lane in range(config.lanes):
             nibble = nibbles.word_select(lane, 4)
-            m.d.sync += self.weights[lane].eq(nibble - zero[lane // config.sub_lanes])
-        m.d.sync += self.scales.eq(scale)
+            m.d.sync += weights[lane].eq(nibble - zero[lane // config.sub_lanes])
+        m.d.sync += scale_late.eq(scale)
+        m.d.comb += [self.weights.eq(weights), self.scales.eq(scale_late)]
         return m
 
     def _held(self, m: Module, width: int, name: str) -> Signal:
@@ -82,3 +83,13 @@ class Unpack(wiring.Component):
                     with m.Case(*[key for key, value in per_row.items() if value == count]):
                         m.d.sync += held.eq(held[width * count :])
         return held
+
+
+def _by_place(selector, places: dict[int, int], held, width: int):
+    """The value of the place that the selected format has; formats with one place share it."""
+    chosen, *others = sorted(set(places.values()))
+    value = held.word_select(chosen, width)
+    for place in others:
+        patterns = [pattern for pattern, found in places.items() if found == place]
+        value = Mux(selector.matches(*patterns), held.word_select(place, width), value)
+    return value

@@ -47,7 +47,7 @@ class Writer(wiring.Component):
                 "error_address": Out(ADDRESS_BITS),
                 "sent": Out(1),
                 "completed": Out(1),
-                "idle": Out(1),
+                "idle": Out(1, init=1),
             }
         )
 

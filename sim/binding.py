@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 
+from sim.memory_binding import Ddr4Counters, Ddr4Parameters
+
 
 class Statistics(ctypes.Structure):
     """``Statistics`` of sim/harness/geometry.hpp."""
@@ -26,7 +28,7 @@ def load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     u32, u64, handle, text = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_char_p
     for name, result, arguments in (
-        ("sim_create", handle, (u64, u64, u64)),
+        ("sim_create", handle, (u64, u64, u64, ctypes.POINTER(Ddr4Parameters), u32)),
         ("sim_destroy", None, (handle,)),
         ("sim_reset", None, (handle,)),
         ("sim_cycle", u64, (handle,)),
@@ -38,6 +40,7 @@ def load(path: Path) -> ctypes.CDLL:
         ("sim_step", None, (handle, u64)),
         ("sim_run", ctypes.c_int, (handle, u64, u32, u32, u32)),
         ("sim_statistics", None, (handle, ctypes.POINTER(Statistics))),
+        ("sim_ddr4_statistics", ctypes.c_int, (handle, ctypes.POINTER(Ddr4Counters))),
         ("sim_breaches", u64, (handle,)),
         ("sim_first_breach", text, (handle,)),
         ("sim_trace", ctypes.c_int, (handle, text)),

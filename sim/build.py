@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,9 @@ VERILATOR_FLAGS = (
 
 OPTIMISE = {"OPT_FAST": "-O3 -march=native", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
 """Compiler options by part: the code of every cycle, the code that runs once, Verilator's own."""
+
+PLAIN_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+"""Compiler options of what has no design in it."""
 
 JOBS = 2
 """Compilers at once: one of them takes up to 1 GB for the largest designs."""
@@ -111,14 +114,44 @@ def library(recipe: Recipe) -> Path:
         ToolError: a tool is missing or too old, or a build step fails; the log is kept.
     """
     check_tools()
+    return _cached(recipe.digest(), lambda final: _build(recipe, final))
+
+
+def plain_library(name: str) -> Path:
+    """The shared library of ``sim/harness/<name>.cpp`` alone, without a design, built if need be.
+
+    Raises:
+        ToolError: g++ is missing or fails; the log is kept.
+    """
+    _check_present("g++")
+    headers = sorted(HARNESS.glob("*.hpp"))
+    digest = digest_of(
+        name, *PLAIN_FLAGS, *_compiler_version(),
+        *(f"{path.name}\n{path.read_text()}" for path in (HARNESS / f"{name}.cpp", *headers)),
+    )  # fmt: skip
+    return _cached(digest, lambda final: _build_plain(name, final))
+
+
+def _cached(digest: str, make: Callable[[Path], None]) -> Path:
+    """The library in the cache's directory ``digest``, which ``make`` fills once."""
     root = cache_directory()
     root.mkdir(parents=True, exist_ok=True)
-    final = root / recipe.digest()
+    final = root / digest
     if not (final / LIBRARY).is_file():
         with _only_one(root / f"{final.name}.lock"):
             if not (final / LIBRARY).is_file():
-                _build(recipe, final)
+                make(final)
     return final / LIBRARY
+
+
+def _check_present(*tools: str) -> None:
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        packages = " ".join(PACKAGES[tool] for tool in missing)
+        raise ToolError(
+            f"the simulated device needs {', '.join(missing)}: install it with"
+            f" 'apt-get install {packages}'"
+        )
 
 
 def check_tools() -> None:
@@ -127,13 +160,7 @@ def check_tools() -> None:
     Raises:
         ToolError: a tool is missing, or Verilator is older than 5.006.
     """
-    missing = [tool for tool in PACKAGES if shutil.which(tool) is None]
-    if missing:
-        packages = " ".join(PACKAGES[tool] for tool in missing)
-        raise ToolError(
-            f"the simulated device needs {', '.join(missing)}: install it with"
-            f" 'apt-get install {packages}'"
-        )
+    _check_present(*PACKAGES)
     line = _verilator_version()
     number = line.split()[1] if line.startswith("Verilator ") else ""
     found = tuple(int(part) for part in number.split(".") if part.isdigit())
@@ -160,12 +187,27 @@ def _build(recipe: Recipe, final: Path) -> None:
         with _progress(f"building the simulator of {recipe.config.name} (once, then cached)"):
             for step in steps:
                 _run(step, log, final)
-        result = work / "result"
-        result.mkdir()
-        for path in (work / LIBRARY, source, log):
-            path.rename(result / path.name)
-        shutil.rmtree(final, ignore_errors=True)  # a directory without a library: not a build
-        result.rename(final)
+        _keep(final, work / LIBRARY, source, log)
+
+
+def _build_plain(name: str, final: Path) -> None:
+    """Compiles one file of the harness; a second or two, so it does so silently."""
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=final.parent) as directory:
+        work = Path(directory)
+        log = work / "build.log"
+        _run(["g++", *PLAIN_FLAGS, str(HARNESS / f"{name}.cpp"), "-o", str(work / LIBRARY)],
+             log, final)  # fmt: skip
+        _keep(final, work / LIBRARY, log)
+
+
+def _keep(final: Path, *files: Path) -> None:
+    """Makes the directory ``final`` of some files beside it, whole or not at all."""
+    result = files[0].parent / "result"
+    result.mkdir()
+    for path in files:
+        path.rename(result / path.name)
+    shutil.rmtree(final, ignore_errors=True)  # a directory without a library: not a build
+    result.rename(final)
 
 
 def _run(step: list[str], log: Path, final: Path) -> None:
@@ -212,9 +254,13 @@ def _verilator_version() -> str:
 
 @lru_cache(maxsize=1)
 def _tool_versions() -> tuple[str, ...]:
-    """Verilator, compiler, and what ``-march=native`` means on this processor."""
+    """Verilator, and the compiler with what ``-march=native`` means on this processor."""
+    return (_verilator_version(), *_compiler_version())
+
+
+@lru_cache(maxsize=1)
+def _compiler_version() -> tuple[str, ...]:
     return (
-        _verilator_version(),
         _output(["g++", "--version"]),
         _output(["g++", "-march=native", "-Q", "--help=target"]),
     )

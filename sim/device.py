@@ -17,7 +17,9 @@ import numpy as np
 
 from host.transport import Buffer
 from sim import build, source
+from sim import memory as memories
 from sim.binding import Statistics, load
+from sim.memory_binding import Ddr4Counters, Ddr4Statistics, parameters, statistics
 from spec import commands, registers
 from spec.config import Config
 from spec.errors import DeviceError
@@ -59,12 +61,15 @@ class MemoryStatistics:
     write_outstanding_max: int
     error_responses: int
     """Beats and bursts answered SLVERR or DECERR."""
+    ddr4: Ddr4Statistics | None = None
+    """What the DDR4 model counted; None with the ideal memory."""
 
 
 def open(  # the name that the entry-point group asks for
     config: Config,
     memory_bytes: int,
     *,
+    memory: str | Path | memories.Ddr4 = memories.IDEAL,
     stall_seed: int | None = None,
     latency: int = 50,
     jitter: int = 200,
@@ -78,17 +83,23 @@ def open(  # the name that the entry-point group asks for
 
     Args:
         memory_bytes: size of the memory.
-        stall_seed: random pauses on every AXI channel; None for an ideal memory.
-        latency: cycles from a burst's address to its first beat (50 are 200 ns at 250 MHz).
-        jitter: most cycles that a burst takes longer when ``stall_seed`` is given.
+        memory: its timing: ``ideal``, a preset or a TOML file of sim/memory.py, or such a value.
+        stall_seed: random pauses on every AXI channel; None for none.
+        latency: cycles from a burst's address to its first beat in the ideal memory (50 are 200 ns
+            at 250 MHz).
+        jitter: most cycles that a burst takes longer there when ``stall_seed`` is given.
         faults: addresses that answer ``SLVERR`` or ``DECERR``.
         trace: an FST file to write; builds another, slower simulator.
 
     Raises:
         ToolError: a tool is missing or cannot build the simulator.
         DeviceError: the memory cannot be had.
+        TimingError: no such timing, or one that breaks a rule.
     """
-    return Device(simulated(config), memory_bytes, stall_seed, latency, jitter, faults, trace)
+    timing = memories.load(memory)
+    return Device(
+        simulated(config), memory_bytes, timing, stall_seed, latency, jitter, faults, trace
+    )
 
 
 def simulated(config: Config) -> Config:
@@ -105,6 +116,7 @@ class Device:
         self,
         config: Config,
         memory_bytes: int,
+        timing: memories.Memory,
         stall_seed: int | None,
         latency: int,
         jitter: int,
@@ -113,15 +125,23 @@ class Device:
     ) -> None:
         self.config = config
         self.latency = latency
+        self.timing = timing
+        """None is the ideal memory."""
         self.stalling = stall_seed is not None
         self._burst_cycles = latency + (jitter if self.stalling else 0)
+        native = None
+        if timing is not None:
+            self._burst_cycles = timing.worst_cycles(config.clock_mhz)
+            native = ctypes.byref(parameters(timing, config.port_bytes))
         recipe = build.Recipe(source.verilog(config), config, trace is not None)
         self._library = load(build.library(recipe))
         self._arena = _arena(memory_bytes)
         self._used = 0
         # Seed 0 means "no stalls" in the harness; a seed of 0 here is a seed like any other.
         seed = 0 if stall_seed is None else stall_seed + 1
-        self._handle = ctypes.c_void_p(self._library.sim_create(latency, jitter, seed))
+        self._handle = ctypes.c_void_p(
+            self._library.sim_create(latency, jitter, seed, native, round(config.clock_mhz * 1000))
+        )
         self._close = weakref.finalize(self, self._library.sim_destroy, self._handle)
         self._library.sim_set_memory(
             self._handle, MEMORY_BASE, self._arena.ctypes.data, self._arena.size
@@ -150,11 +170,12 @@ class Device:
         return MemoryStatistics(
             bytes_read=tuple(raw.bytes_read[:ports]),
             read_bursts=tuple(raw.read_bursts[:ports]),
-            **{
-                field.name: getattr(raw, field.name)
-                for field in dataclasses.fields(MemoryStatistics)
-                if field.name not in ("bytes_read", "read_bursts")
-            },
+            bytes_written=raw.bytes_written,
+            write_bursts=raw.write_bursts,
+            read_outstanding_max=raw.read_outstanding_max,
+            write_outstanding_max=raw.write_outstanding_max,
+            error_responses=raw.error_responses,
+            ddr4=self._ddr4_statistics(),
         )
 
     def set_faults(self, faults: tuple[tuple[int, str], ...]) -> None:
@@ -258,6 +279,13 @@ class Device:
         raw = Statistics()
         self._library.sim_statistics(self._handle, ctypes.byref(raw))
         return raw
+
+    def _ddr4_statistics(self) -> Ddr4Statistics | None:
+        if self.timing is None:
+            return None
+        raw = Ddr4Counters()
+        self._library.sim_ddr4_statistics(self._handle, ctypes.byref(raw))
+        return statistics(self.timing, raw, self.config.ports)
 
     def _check_access(self, failed: int, what: str) -> None:
         if failed:

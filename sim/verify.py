@@ -21,6 +21,7 @@ from host import blockfloat, largest
 from host.counters import Counters
 from host.driver import Accelerator, memory_needed
 from sim import cases, device, golden
+from sim import memory as memories
 from spec import commands
 from spec import config as configuration
 from spec.config import Config
@@ -87,6 +88,8 @@ class Report:
             "bytes_written": counters.bytes_written,
             "bytes_per_cycle": round(counters.bytes_read / max(1, counters.cycles), 3),
             "stalls": {name.removeprefix("stall_"): n for name, n in counters.stalls.items()},
+            "memory": self.statistics.ddr4.memory if self.statistics.ddr4 else memories.IDEAL,
+            "ddr4": self.statistics.ddr4.as_dict() if self.statistics.ddr4 else None,
             "seconds": round(self.seconds, 3),
             "digest": f"{digest(self.config):016x}",
             "config": self.config.as_dict(),
@@ -101,7 +104,7 @@ def run(
     Args:
         fmt: ``fp32`` or ``bf16``.
         top_k: only each token's largest results, rounded up to an even number; 0 for all.
-        options: of ``sim.device.open``: ``stall_seed``, ``latency``, ``trace``.
+        options: of ``sim.device.open``: ``memory``, ``stall_seed``, ``latency``, ``trace``.
 
     Raises:
         LayoutError, CommandError, TopKError: the configuration cannot hold the case.
@@ -128,12 +131,13 @@ def _run(transport: device.Device, case: cases.Case, fmt: str, top_k: int) -> Re
         config, handle.matrix, case.bases, case.shifts, case.mantissas,
         command.activations.array, command.stride,
     )  # fmt: skip
-    fields = commands.unpack(command.descriptor)
-    fields["result_format"] = commands.FORMAT_CODES[fmt]
-    size = commands.written_bytes(config, fields)
-    fields["result_beats"] = size // config.port_bytes
-    settable = {name: value for name, value in fields.items() if name not in ("magic", "check")}
-    descriptor = commands.pack(settable)
+    fields = commands.matmul(
+        handle.matrix, case.tokens, weights=handle.weights.address, weight_stride=handle.stride,
+        activations=command.activations.address, activation_stride=command.stride,
+        results=command.results.address, result_format=fmt, top_k=top_k,
+    )  # fmt: skip
+    size = commands.result_bytes(handle.matrix, case.tokens, fmt, top_k)
+    descriptor = commands.pack(fields)
     prepared.buffer.array[:] = np.frombuffer(descriptor, np.uint8)
     before = transport.memory.copy()
     wanted = _golden(config, before, descriptor, fields["results"], size)
@@ -254,6 +258,9 @@ def command(
     stall_seed: Annotated[
         int | None, typer.Option(min=0, help="Random pauses on every AXI channel.")
     ] = None,
+    memory: Annotated[
+        str, typer.Option(help="The memory's timing.", metavar=memories.CHOICES)
+    ] = memories.IDEAL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Simulate one random matmul and compare it with the reference, bit for bit.
@@ -263,6 +270,7 @@ def command(
       hwgen verify --config tiny --shape 100x256 --tokens 2
       hwgen verify --config kv260 --shape 896x4864 --weights int8 --group 128 --seed 7
       hwgen verify --config kv260 --shape 70x896 --stall-seed 3 --json
+      hwgen verify --config kv260 --shape 9728x896 --tokens 1 --memory ddr4-2133
       hwgen verify --config kv260 --shape 3000x896 --weights int8 --top-k 64
 
     The design is the generated Verilog, simulated cycle by cycle by Verilator; the first run of a
@@ -274,6 +282,7 @@ def command(
     weights and activations. Exit code 5 and the first difference when a result is not equal.
     """
     base = configuration.load(config)
+    timing = memories.load(memory) or memories.IDEAL  # a bad one is told before anything is built
     shown = variant(base, group if group is not None else base.group)
     rows, columns = parse_shape(shape)
     bits = 4 if weights is Weights.INT4 else 8
@@ -288,7 +297,9 @@ def command(
     if entries and result_format is not Format.FP32:
         raise UserError("top-k compares fp32 results: drop --format bf16 or --top-k")
     case = cases.draw(rows, columns, bits, matrix.group, count, seed)
-    report = run(shown, case, result_format.value, entries, stall_seed=stall_seed)
+    report = run(
+        shown, case, result_format.value, entries, memory=timing, stall_seed=stall_seed
+    )
     asked = {
         "shape": [rows, columns], "tokens": count, "weights": weights.value,
         "group": matrix.group, "format": result_format.value, "seed": seed,
@@ -315,11 +326,25 @@ def _told(answer: dict[str, Any]) -> str:
             f" {answer['tokens']} tokens, {results}, seed {answer['seed']}",
             f"  config   {config['name']} (dsp {config['dsp']}, tokens {config['tokens']})",
             f"  cycles   {answer['cycles']}",
-            f"  memory   {answer['bytes_read']} bytes read, {answer['bytes_written']} written,"
+            f"  memory   {answer['memory']}: {answer['bytes_read']} bytes read,"
+            f" {answer['bytes_written']} written,"
             f" {answer['bytes_per_cycle']} read per cycle of {peak}",
             f"  stalls   {stalls} (cycles)",
+            *_told_ddr4(answer["ddr4"]),
         ]
     )
+
+
+def _told_ddr4(found: dict[str, Any] | None) -> list[str]:
+    """The DDR4 model's line, if it ran."""
+    if found is None:
+        return []
+    latency = "/".join(f"{value:.0f}" for value in found["latency_ns"])
+    return [
+        f"  ddr4     rows: {found['row_hits']} hits, {found['row_misses']} misses,"
+        f" {found['row_conflicts']} conflicts; {found['refreshes']} refreshes,"
+        f" {found['turnarounds']} turnarounds; read latency {latency} ns by port"
+    ]
 
 
 def _difference(report: Report, asked: dict[str, Any]) -> str:

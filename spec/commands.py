@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spec import numeric
 from spec.config import Config
 from spec.errors import UserError
-from spec.layout import Matrix
+from spec.layout import MAX_ROWS, Matrix
 
 BYTES = 64
 WORDS = 16
@@ -201,14 +201,47 @@ def rows(config: Config, fields: dict[str, int]) -> int:
     return (fields["tiles"] - 1) * config.tile_rows + fields["last_rows"] + 1
 
 
-def choosable(config: Config, fields: dict[str, int]) -> bool:
-    """Whether a command's top-k, if it asks for one, follows the rules of ``matmul``."""
-    top_k = fields["top_k"]
-    return top_k == 0 or (
-        top_k % 2 == 0
-        and top_k <= min(TOP_K_MAX, rows(config, fields))
-        and fields["result_format"] == FORMAT_CODES["fp32"]
+def check(config: Config, fields: dict[str, int]) -> None:
+    """Refuses a descriptor whose fields do not make sense together for an engine of ``config``.
+
+    The engine knows a descriptor by magic, sum and limits; beat counts that disagree with the
+    shape would leave it waiting, so whoever rings the doorbell checks them here first.
+
+    Raises:
+        CommandError: the first field that is wrong, with what would be right.
+    """
+    groups = {code: group for group, code in GROUP_CODES.items() if group >= config.group}
+    columns = config.span if fields["weights8"] else config.lanes
+    row_count = rows(config, fields)
+    limits = (
+        ("opcode", OPCODES["matmul"], OPCODES["matmul"]),
+        ("tokens", 1, config.tokens),
+        ("group", min(groups), max(groups)),
+        ("chunks", 1, config.max_k // columns),
+        ("tiles", 1, -(-MAX_ROWS // config.tile_rows)),
+        ("last_rows", 0, config.tile_rows - 1),
+        ("top_k", 0, min(TOP_K_MAX, row_count)),
     )
+    for name, low, high in limits:
+        if not low <= fields[name] <= high:
+            raise CommandError(f"{name} = {fields[name]} must lie in {low}..{high}")
+    if fields["top_k"] % 2:
+        raise CommandError(f"top_k = {fields['top_k']} must be even")
+    if fields["top_k"] and fields["result_format"] != FORMAT_CODES["fp32"]:
+        raise CommandError(f"top_k = {fields['top_k']} needs results in fp32")
+    bits = 8 if fields["weights8"] else 4
+    per_row = max(1, columns // groups[fields["group"]])
+    zeros = 0 if bits == 8 else -(-config.tile_rows * per_row * 4 // config.beat_bits)
+    scales = -(-config.tile_rows * per_row * 16 // config.beat_bits)
+    spans = fields["chunks"] * columns // config.span
+    wanted = {
+        "activation_beats": 1 + spans * (1 + fields["tokens"]),
+        "weight_beats": fields["tiles"] * fields["chunks"] * (config.tile_rows + scales + zeros),
+        "result_beats": written_bytes(config, fields) // config.port_bytes,
+    }
+    for name, value in wanted.items():
+        if fields[name] != value:
+            raise CommandError(f"{name} = {fields[name]} must be {value} for its shape")
 
 
 def beats(config: Config) -> int:

@@ -100,9 +100,7 @@ COUNTERS = (
 
 def decode(name: str, value: int) -> dict[str, int]:
     """The named bits of a register's value."""
-    return {
-        bits.name: value >> bits.lsb & ((1 << bits.width) - 1) for bits in BY_NAME[name].bits
-    }
+    return {bits.name: value >> bits.lsb & ((1 << bits.width) - 1) for bits in BY_NAME[name].bits}
 
 
 def encode(name: str, **values: int) -> int:

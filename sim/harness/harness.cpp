@@ -4,8 +4,11 @@
 
 extern "C" {
 
-sim::Simulation* sim_create(uint64_t latency, uint64_t jitter, uint64_t stall_seed) {
-  return new sim::Simulation({latency, jitter, stall_seed});
+/// `ddr4` is nullptr for the ideal memory; otherwise the memory keeps DDR4 timing beside a design
+/// clocked at `clock_khz`, and latency and jitter mean nothing.
+sim::Simulation* sim_create(uint64_t latency, uint64_t jitter, uint64_t stall_seed,
+                            const sim::Ddr4Parameters* ddr4, uint32_t clock_khz) {
+  return new sim::Simulation({latency, jitter, stall_seed, ddr4, clock_khz});
 }
 void sim_destroy(sim::Simulation* sim) { delete sim; }
 void sim_reset(sim::Simulation* sim) { sim->reset(); }
@@ -51,6 +54,12 @@ int sim_run(sim::Simulation* sim, uint64_t cycles, uint32_t interval, uint32_t o
 }
 
 void sim_statistics(const sim::Simulation* sim, sim::Statistics* out) { *out = sim->statistics(); }
+/// 0: done; 1: the memory has no DDR4 timing.
+int sim_ddr4_statistics(const sim::Simulation* sim, sim::Ddr4Statistics* out) {
+  if (!sim->ddr4()) return 1;
+  *out = sim->ddr4()->statistics();
+  return 0;
+}
 uint64_t sim_breaches(const sim::Simulation* sim) { return sim->protocol().breaches(); }
 const char* sim_first_breach(const sim::Simulation* sim) {
   return sim->protocol().first().c_str();

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "ddr4.hpp"
 #include "pins.hpp"
 #if VM_TRACE
 #include "verilated_fst_c.h"
@@ -21,6 +22,8 @@ struct Options {
   uint64_t latency;     // cycles from a burst's address to its first beat
   uint64_t jitter;      // most extra cycles, drawn for each burst, when stall_seed is set
   uint64_t stall_seed;  // 0: no random pauses
+  const Ddr4Parameters* ddr4 = nullptr;  // the memory's timing instead of latency and jitter
+  uint32_t clock_khz = 0;                // of the design, for ddr4
 };
 
 /// A seed of its own for each part that stalls; 0 stays 0.
@@ -32,7 +35,10 @@ class Simulation {
  public:
   explicit Simulation(const Options& options)
       : context_(new_context()), model_(new Vkria_llm(context_.get())),
-        memory_(new IdealMemory(kPorts, options.latency, options.jitter, seed_for(options, 0))),
+        ddr4_(options.ddr4 ? new Ddr4Memory(*options.ddr4, options.clock_khz) : nullptr),
+        memory_(ddr4_ ? static_cast<Memory*>(ddr4_)
+                      : new IdealMemory(kPorts, options.latency, options.jitter,
+                                        seed_for(options, 0))),
         control_(control_pins(*model_), seed_for(options, 1)),
         write_(0, write_pins(*model_), arena_, *memory_, protocol_, statistics_,
                seed_for(options, 2)) {
@@ -105,6 +111,8 @@ class Simulation {
   ControlPort& control() { return control_; }
   const Protocol& protocol() const { return protocol_; }
   const Statistics& statistics() const { return statistics_; }
+  /// nullptr when the memory has no DDR4 timing.
+  const Ddr4Memory* ddr4() const { return ddr4_; }
 
  private:
   static VerilatedContext* new_context() {
@@ -137,6 +145,7 @@ class Simulation {
   Statistics statistics_{};
   std::unique_ptr<VerilatedContext> context_;
   std::unique_ptr<Vkria_llm> model_;
+  Ddr4Memory* ddr4_;  // memory_, if it is one
   std::unique_ptr<Memory> memory_;
   ControlPort control_;
   WritePort write_;

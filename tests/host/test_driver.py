@@ -185,9 +185,10 @@ def test_an_error_is_told_and_the_next_run_works(device, small, error, words):
         ("weights", 0, "weights"),
         ("activations", BASE - 64, "activations"),
         ("results", BASE + (1 << 30), "results"),
-        ("weight_beats", 1 << 20, "weights"),
-        ("activation_beats", 1 << 20, "activations"),
-        ("tiles", 1 << 10, "result_beats"),
+        ("weight_beats", 1 << 20, "weight_beats"),
+        ("activation_beats", 1 << 20, "activation_beats"),
+        ("tiles", 1 << 10, "weight_beats"),
+        ("tiles", 0, "tiles = 0 must lie in 1"),
         ("tokens", 3, "tokens"),
         ("opcode", 9, "opcode"),
     ],
@@ -197,6 +198,17 @@ def test_a_list_that_points_outside_is_not_started(device, small, field, value, 
     prepared = accelerator.prepare([(accelerator.load(small), 1)])
     overwrite(prepared, 0, {field: value})
     assert_refused(device, accelerator, prepared, words)
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+@pytest.mark.parametrize("field", ["weight_beats", "activation_beats", "chunks", "result_beats"])
+def test_counts_that_disagree_with_the_shape_are_not_started(device, small, field, step):
+    """On the engine itself each of them would wait for beats that never come."""
+    accelerator = Accelerator(device)
+    prepared = accelerator.prepare([(accelerator.load(small), 1)])
+    right = commands.unpack(prepared.commands[0].descriptor)[field]
+    overwrite(prepared, 0, {field: right + step})
+    assert_refused(device, accelerator, prepared, "must")
 
 
 def test_results_over_weights_are_not_started(device, small):

@@ -168,8 +168,9 @@ def test_a_top_k_out_of_range_is_refused(rows, top_k, words):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [({"top_k": 6}, "result_beats"), ({"top_k": 5}, "top_k = 5 must be even"),
-     ({"top_k": 34, "result_beats": 17}, "the 33 rows"), ({"last_rows": 16}, "last_rows = 16"),
-     ({"result_format": 1}, "with fp32 results"), ({"top_k": 0}, "result_beats")],
+     ({"top_k": 34, "result_beats": 17}, "top_k = 34 must lie in 0..33"),
+     ({"last_rows": 16}, "last_rows = 16"),
+     ({"result_format": 1}, "needs results in fp32"), ({"top_k": 0}, "result_beats")],
     ids=str,
 )  # fmt: skip
 def test_a_list_with_a_wrong_top_k_is_not_started(changed, words):

@@ -123,7 +123,9 @@ def test_verilog_is_emitted_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     from hwgen import generate
 
     emitted: list[str] = []
-    monkeypatch.setattr(generate, "verilog", lambda config, flat: emitted.append(config.name) or "text")
+    monkeypatch.setattr(
+        generate, "verilog", lambda config, flat: emitted.append(config.name) or "text"
+    )
     assert [source.verilog(TINY), source.verilog(TINY)] == ["text", "text"]
     assert source.verilog(device.simulated(KV260)) == "text"
     assert emitted == ["tiny", "kv260"]

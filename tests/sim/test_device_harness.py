@@ -145,7 +145,7 @@ def test_an_address_outside_the_memory_is_an_error(address: int) -> None:
 def test_a_silent_engine_is_a_hang_with_counters() -> None:
     rtl = opened()
     write(rtl, "scratch", 10)
-    with pytest.raises(DeviceError, match="no AXI transfer.*busy_cycles"):
+    with pytest.raises(DeviceError, match=r"no AXI transfer.*busy_cycles"):
         ring(rtl, 1)
 
 

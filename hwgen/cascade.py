@@ -1,4 +1,4 @@
-"""A cascade of DSPs: each multiplies one weight with two tokens' activations and adds its
+"""A cascade of DSP48E2: each multiplies one weight with two tokens' activations and adds its
 neighbour's sum.
 
 The activations stay, the weights pass: operand ``x1 * 2**18 + x0`` of a pair of tokens sits in the
@@ -19,23 +19,13 @@ P_BITS = 48
 FIELD = numeric.PRODUCT_FIELD_BITS
 
 
-def members(length: int) -> dict:
-    """Ports of both twins."""
-    return {
-        "x": In(data.ArrayLayout(8, length)),
-        "load0": In(1),
-        "load1": In(1),
-        "swap": In(length),
-        "weights": In(data.ArrayLayout(numeric.WEIGHT_BITS, length)),
-        "sum": Out(signed(P_BITS)),
-    }
-
-
-class PortableChain(wiring.Component):
-    """``sum = sum over i of weights[i] * (x1[i] * 2**18 + x0[i])`` in plain logic.
+class Cascade(wiring.Component):
+    """``sum = sum over i of weights[i] * (x1[i] * 2**18 + x0[i])``, a DSP48E2 per position.
 
     Position i must get its weight and ``swap`` i cycles after position 0 (the cascade adds one
-    position a cycle). Latency: 3 cycles from the last position's weight.
+    position a cycle). Latency: 3 cycles from the last position's weight. Every register of the
+    DSPs is on. Source: AMD UG579, UltraScale Architecture DSP Slice: INMODE 00100 adds D and A2,
+    OPMODE adds the product and the cascade.
 
     Members:
         x: In, [position] signed mantissas to load.
@@ -49,42 +39,16 @@ class PortableChain(wiring.Component):
 
     def __init__(self, length: int):
         self._length = length
-        super().__init__(members(length))
-
-    def elaborate(self, platform) -> Module:
-        m = Module()
-        total = Const(0, P_BITS)
-        for i in range(self._length):
-            d, a = (Signal(signed(8), name=f"{n}{i}", reset_less=True) for n in "da")
-            ad = Signal(signed(27), name=f"ad{i}", reset_less=True)
-            b = Signal(signed(numeric.WEIGHT_BITS), name=f"b{i}", reset_less=True)
-            # The cascade adds modulo 2**48; sign-extending the product once is all it needs.
-            product = Signal(P_BITS, name=f"m{i}", reset_less=True)
-            p = Signal(P_BITS, name=f"p{i}", reset_less=True)
-            with m.If(self.load0):
-                m.d.sync += d.eq(self.x[i])
-            with m.If(self.load1):
-                m.d.sync += a.eq(self.x[i])
-            with m.If(self.swap[i]):
-                m.d.sync += ad.eq(a.shift_left(FIELD) + d)
-            m.d.sync += [b.eq(self.weights[i]), product.eq(ad * b), p.eq(product + total)]
-            total = p
-        m.d.comb += self.sum.eq(total)
-        return m
-
-
-class VendorChain(wiring.Component):
-    """The same as ``PortableChain``, a DSP48E2 per position with every register on.
-
-    Source: AMD UG579, UltraScale Architecture DSP Slice: INMODE 00100 adds D and A2, OPMODE adds
-    the product and the cascade.
-    """
-
-    latency = PortableChain.latency
-
-    def __init__(self, length: int):
-        self._length = length
-        super().__init__(members(length))
+        super().__init__(
+            {
+                "x": In(data.ArrayLayout(8, length)),
+                "load0": In(1),
+                "load1": In(1),
+                "swap": In(length),
+                "weights": In(data.ArrayLayout(numeric.WEIGHT_BITS, length)),
+                "sum": Out(signed(P_BITS)),
+            }
+        )
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -135,8 +99,3 @@ def dsp48e2(
         i_RSTM=Const(0), i_RSTP=Const(0),
         o_P=p, **({} if pcout is None else {"o_PCOUT": pcout}),
     )  # fmt: skip
-
-
-def chain(length: int, dsp: str) -> wiring.Component:
-    """The twin that the configuration asks for."""
-    return (VendorChain if dsp == "vendor" else PortableChain)(length)

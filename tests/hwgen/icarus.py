@@ -1,0 +1,50 @@
+"""Runs cocotb tests of the generated top under Icarus Verilog."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from cocotb_tools.runner import get_results, get_runner
+
+from hwgen import generate
+from spec.config import Config, from_mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG_VARIABLE = "KRIA_LLM_TEST_CONFIG"
+"""Environment variable that tells the simulation's process which configuration it simulates."""
+
+
+def simulated_config() -> Config:
+    """Inside the simulation: the configuration of the design."""
+    return from_mapping(json.loads(os.environ[CONFIG_VARIABLE]))
+
+
+def run(config: Config, module: str, directory: Path, seed: int) -> tuple[int, int]:
+    """Simulates the top with the cocotb tests of ``module``; how many ran and how many failed.
+
+    Args:
+        directory: for the build, the log and the results.
+        seed: of cocotb's random generator and of the tests' own.
+    """
+    source = directory / f"{generate.MODULE}.v"
+    source.write_text(generate.verilog(config))
+    runner = get_runner("icarus")
+    runner.build(
+        sources=[source], hdl_toplevel=generate.MODULE, build_dir=directory / "build",
+        timescale=("1ns", "1ps"), log_file=directory / "build.log",
+    )  # fmt: skip
+    results = directory / "results.xml"
+    with contextlib.suppress(SystemExit):  # its way to say that a test failed; the file says which
+        runner.test(
+            test_module=module, hdl_toplevel=generate.MODULE, build_dir=directory / "build",
+            test_dir=directory, seed=seed, log_file=directory / "simulation.log",
+            results_xml=str(results),
+            extra_env={
+                CONFIG_VARIABLE: json.dumps(config.as_dict()),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            },
+        )  # fmt: skip
+    return get_results(results)
