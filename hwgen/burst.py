@@ -11,6 +11,10 @@ PAGE_BITS = 12
 """AXI forbids a burst to cross a 4 KB boundary (IHI 0022, A3.4.1)."""
 
 
+GROUP = 6
+"""Bits whose OR is one LUT."""
+
+
 class Run(data.Struct):
     """Consecutive beats of one port: start address (a multiple of the port's bytes) and count."""
 
@@ -58,8 +62,15 @@ class BurstCutter(wiring.Component):
         # down to the last burst.
         reach = Signal(33)
         last_beat, further = reach[:burst_bits], reach[burst_bits:]
-        nothing = Signal()
+        # Whether groups of its bits, a cycle ago, held a one.
+        some_beats, some_further = Signal(), Signal(-(-len(further) // GROUP))
         length = Signal(burst_bits)  # beats - 1
+        m.d.sync += [
+            some_beats.eq(last_beat.any()),
+            some_further.eq(
+                Cat(further[start : start + GROUP].any() for start in range(0, len(further), GROUP))
+            ),
+        ]
         m.d.comb += [
             self.burst.payload.address.eq(Cat(Const(0, size_bits), beat, burst, page)),
             self.burst.payload.length.eq(length),
@@ -75,18 +86,22 @@ class BurstCutter(wiring.Component):
                 with m.If(self.run.valid):
                     m.next = "COUNT"
             with m.State("COUNT"):
-                m.d.sync += [nothing.eq(~reach.any()), reach[:32].eq(reach[:32] - 1)]
+                m.d.sync += reach[:32].eq(reach[:32] - 1)
                 m.next = "REACH"
             with m.State("REACH"):
                 m.d.sync += reach.eq(reach[:32] + beat)
-                m.next = "LAST"
-                with m.If(nothing):
+                m.next = "SETTLE"
+                with m.If(~some_beats & ~some_further.any()):  # a run of zero beats
                     m.next = "IDLE"
-            with m.State("LAST"):
-                m.d.sync += [self.final.eq(~further.any()), page.eq(page + carry)]
+            with m.State("SETTLE"):
+                m.d.sync += page.eq(page + carry)
                 m.next = "LENGTH"
             with m.State("LENGTH"):
-                m.d.sync += length.eq((last_beat | (~self.final).replicate(burst_bits)) - beat)
+                final = ~some_further.any()
+                m.d.sync += [
+                    self.final.eq(final),
+                    length.eq((last_beat | (~final).replicate(burst_bits)) - beat),
+                ]
                 m.next = "OFFER"
             with m.State("OFFER"):
                 m.d.comb += self.burst.valid.eq(1)
@@ -96,7 +111,7 @@ class BurstCutter(wiring.Component):
                 m.d.sync += [
                     beat.eq(0), Cat(burst, carry).eq(burst + 1), further.eq(further - 1),
                 ]  # fmt: skip
-                m.next = "LAST"
+                m.next = "SETTLE"
                 with m.If(self.final):
                     m.next = "IDLE"
         return m

@@ -11,7 +11,7 @@ DISTRIBUTED_MAX = 64
 
 
 class Queue(wiring.Component):
-    """First in, first out; room for ``depth`` elements of ``shape`` and one on offer.
+    """First in, first out; room for at least ``depth`` elements of ``shape`` (``capacity``).
 
     Two cycles from empty to offered; one element a cycle. ``i.ready`` and ``o.valid`` are
     registers, ``o.payload`` is the memory's (which holds it), so a user's logic may go before
@@ -24,18 +24,20 @@ class Queue(wiring.Component):
     """
 
     def __init__(self, shape, depth: int):
-        self._shape, self._depth = shape, depth
+        self._shape = shape
+        self._depth = 1 << max(1, (depth - 1).bit_length())
+        self.capacity = self._depth + 1  # the memory's, and the one on offer
         super().__init__(
             {
                 "i": In(stream.Signature(shape)),
                 "o": Out(stream.Signature(shape)),
-                "level": Out(range(depth + 2)),
+                "level": Out(range(self.capacity + 1)),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        depth = 1 << max(1, (self._depth - 1).bit_length())
+        depth = self._depth
         style = "distributed" if depth <= DISTRIBUTED_MAX else "block"
         m.submodules.storage = storage = memory.Memory(
             shape=Shape.cast(self._shape).width, depth=depth, init=[], attrs={"ram_style": style}

@@ -52,7 +52,7 @@ class Sequencer(wiring.Component):
     Members:
         item: In stream of ``Item``.
         beat: In stream of ``beat_bits``.
-        chunk_ready, room: In, as above.
+        chunk_ready, room: In, as above; once true they stay so until taken.
         settled: In, the command's top-k, if it asks for one, has left.
         data, kind, position: Out, the beat that passed.
         item_now: Out, the settings of the command under way.
