@@ -8,8 +8,8 @@ from hwgen.pipeline import delay
 from spec.config import Config
 
 LIMB_BITS_MAX = 31
-"""With the place where the carry enters, no carry chain exceeds 32 bits: wide sums are taken limb by
-limb, each limb a cycle after the last."""
+"""With the place where the carry enters, no carry chain exceeds 32 bits: wide sums are taken limb
+by limb, each limb a cycle after the last."""
 
 
 def limbs(config: Config) -> tuple[int, int]:

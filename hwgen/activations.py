@@ -75,9 +75,7 @@ class Activations(wiring.Component):
             shape=config.beat_bits, depth=spans * config.tokens, init=[],
             attrs={"ram_style": "ultra"},
         )  # fmt: skip
-        m.submodules.shifts = shifts = memory.Memory(
-            shape=4 * config.tokens, depth=spans, init=[]
-        )
+        m.submodules.shifts = shifts = memory.Memory(shape=4 * config.tokens, depth=spans, init=[])
         write, write_shift = mantissas.write_port(), shifts.write_port()
         read, read_shift = mantissas.read_port(), shifts.read_port()
         kind = self.kind
@@ -104,7 +102,9 @@ class Activations(wiring.Component):
         left = Signal(5)
         half = Signal()
         chunks = Signal(16)  # of the tile still to read
-        last_chunk, last_token, last_half = Signal(), Signal(), Signal()
+        last_chunk = Signal()
+        last_token = Signal()
+        last_half = Signal()
         reading = Signal()
         filled = Signal()
         m.d.sync += last_chunk.eq(chunks == 1)
@@ -115,7 +115,11 @@ class Activations(wiring.Component):
 
         m.d.comb += [read.en.eq(1), read_shift.en.eq(1)]
         with m.If(reading):
-            m.d.sync += [read.addr.eq(read.addr + 1), token.eq(token.shift_left(1)), left.eq(left - 1)]
+            m.d.sync += [
+                read.addr.eq(read.addr + 1),
+                token.eq(token.shift_left(1)),
+                left.eq(left - 1),
+            ]
             with m.If(last_token):
                 m.d.sync += [
                     token.eq(1), left.eq(self.tokens), half.eq(1),

@@ -63,7 +63,8 @@ class BurstCutter(wiring.Component):
         reach = Signal(33)
         last_beat, further = reach[:burst_bits], reach[burst_bits:]
         # Whether groups of its bits, a cycle ago, held a one.
-        some_beats, some_further = Signal(), Signal(-(-len(further) // GROUP))
+        some_beats = Signal()
+        some_further = Signal(-(-len(further) // GROUP))
         length = Signal(burst_bits)  # beats - 1
         m.d.sync += [
             some_beats.eq(last_beat.any()),

@@ -50,7 +50,8 @@ class Choices(wiring.Component):
         config = self._config
         last_row = self.row == config.tile_rows - 1
         tile = Signal(ROW_BITS - len(self.row))
-        last_tile, final_tile = Signal(), Signal(20)
+        last_tile = Signal()
+        final_tile = Signal(20)
         m.d.sync += [final_tile.eq(self.tiles - 1), last_tile.eq(tile == final_tile)]
         with m.If(self.clear):
             m.d.sync += tile.eq(0)
@@ -86,8 +87,11 @@ class Choices(wiring.Component):
         m.submodules.queue = queue = Queue(bits, QUEUE)
         connect(m, queue.o, flipped(self.beat))
         words = bits // 32
-        word, token = Signal(8), Signal(range(self._config.tokens))
-        spare, step, reading = Signal(), Signal(), Signal()
+        word = Signal(8)
+        token = Signal(range(self._config.tokens))
+        spare = Signal()
+        step = Signal()
+        reading = Signal()
         whole = Signal()
         m.d.comb += step.eq(reading & spare)
         m.d.sync += [
@@ -97,7 +101,8 @@ class Choices(wiring.Component):
         for unit in units:
             m.d.comb += unit.index.eq(word[1:])
         done = Signal()
-        final_word, final_token = Signal(8), Signal(5)
+        final_word = Signal(8)
+        final_token = Signal(5)
         m.d.sync += [final_word.eq(Cat(1, (self.k - 1)[:7])), final_token.eq(self.tokens - 1)]
         with m.FSM(init="DONE"):
             with m.State("COLLECT"):
@@ -121,7 +126,8 @@ class Choices(wiring.Component):
         steps = Signal(2)
         stepped, odd = steps[-1], delay(m, word[0], 2, name="odd")
         of_token = delay(m, token, 2, name="of_token")
-        chosen, chosen_valid = Signal(32, reset_less=True), Signal()
+        chosen = Signal(32, reset_less=True)
+        chosen_valid = Signal()
         entry = Array(unit.entry.as_value() for unit in units)[of_token]
         key, row = entry[:32], entry[32:]
         pattern = Mux(key[31], key ^ (1 << 31), ~key)

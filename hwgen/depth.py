@@ -10,18 +10,16 @@ their registers, memories with a register behind their output. It says "depth ru
   whose propagate input is constant, are not counted.
 * Paths start at registers, at the outputs of DSPs and memories and at the top's inputs; they end
   at every input of those but the clock, and at the top's outputs.
-* An output register of a memory is one of its own, or a register (or shift register) that its data
-  reaches without logic: Vivado moves that one in.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwgen import mapped
+from hwgen import block_registers, mapped
 from hwgen.mapped import Bit, Cell, Netlist
 
 LEVELS = 3
@@ -30,9 +28,6 @@ CHAIN_BITS = 32
 
 WORST = 20
 """Paths that a report shows."""
-
-DSP_REGISTERS = {"A": ("AREG",), "B": ("BREG",), "C": ("CREG",), "D": ("DREG",)}
-"""Registers that a DSP48E2 needs when it uses an operand; M and P it always needs."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +231,7 @@ def check(netlist: Netlist) -> Verdict:
                 break
     paths = sorted(worst.values(), key=lambda path: (*(-x for x in _badness(path)), path.end,
                                                      path.start))  # fmt: skip
-    return Verdict(paths, [*_dsp_registers(netlist), *_memory_registers(netlist)])
+    return Verdict(paths, list(block_registers.missing(netlist)))
 
 
 def _badness(path: Path) -> tuple[int, ...]:
@@ -254,7 +249,7 @@ def _ends(netlist: Netlist) -> Iterator[tuple[Bit, str, str]]:
         memory = mapped.LUT_RAM.match(cell.type)
         if _combinational(cell) and not memory:
             continue
-        label = _label(netlist, cell)
+        label = mapped.label(netlist, cell)
         for port, bits in cell.inputs.items():
             if port in mapped.CLOCKS or (memory and not _written(port, cell)):
                 continue
@@ -269,85 +264,21 @@ def _ends(netlist: Netlist) -> Iterator[tuple[Bit, str, str]]:
 
 def _written(port: str, cell: Cell) -> bool:
     """Whether a LUT RAM's port belongs to its clocked write side."""
-    if mapped.LUT_RAM.match(cell.type)[2].startswith("M"):  # type: ignore[index]
+    if re.match(r"RAM\d+M", cell.type):
         return port == "WE" or port.startswith("DI") or port == max(
             name for name in cell.inputs if name.startswith("ADDR")
         )  # fmt: skip
     return port in ("WE", "D", "A") or (port.startswith("A") and port[1:].isdigit())
 
 
-def _label(netlist: Netlist, cell: Cell) -> str:
-    """A register by the name of what it holds, other cells by their own."""
-    if mapped.is_register(cell):
-        for bits in cell.outputs.values():
-            for bit in bits:
-                name = netlist.name(bit, cell.owner)
-                if name:
-                    return name
-    return mapped.plain(cell.name) if not cell.name.startswith("$") else cell.type
-
-
 def _start(netlist: Netlist, bit: Bit) -> tuple[str, str]:
     """Name and module of what drives the first net of a path."""
     if bit in netlist.drivers:
-        cell, port, _ = netlist.drivers[bit]  # type: ignore[index]
-        label = _label(netlist, cell)
+        cell, port, _ = netlist.drivers[bit]
+        label = mapped.label(netlist, cell)
         if mapped.FLIP_FLOP.match(cell.type):
             label = netlist.name(bit, cell.owner) or label
         else:
             label = f"{label}.{port}"
         return label, cell.owner
     return f"{netlist.name(bit, '') or 'constant'} (input)", ""
-
-
-def _dsp_registers(netlist: Netlist) -> Iterator[str]:
-    """DSPs that are not fully pipelined."""
-    for cell in netlist.cells:
-        if not mapped.DSP.match(cell.type):
-            continue
-        wanted = ["MREG", "PREG"]
-        for operand, registers in DSP_REGISTERS.items():
-            if any(isinstance(bit, int) for bit in cell.inputs.get(operand, [])):
-                wanted += registers
-        if cell.parameters.get("AMULTSEL", "A") == "AD":
-            wanted.append("ADREG")
-        missing = [name for name in wanted if _number(cell.parameters.get(name, "1")) == 0]
-        if missing:
-            yield f"{cell.owner}: {_label(netlist, cell)} works without {', '.join(missing)}"
-
-
-def _memory_registers(netlist: Netlist) -> Iterator[str]:
-    """Block RAMs and UltraRAMs whose data meets logic before a register."""
-    own: dict[str, Callable[[Cell], bool]] = {
-        "A": lambda cell: _on(cell, "DOA_REG", "OREG_A"),
-        "B": lambda cell: _on(cell, "DOB_REG", "OREG_B"),
-    }
-    for cell in netlist.cells:
-        if not (mapped.BLOCK_RAM.match(cell.type) or mapped.ULTRA_RAM.match(cell.type)):
-            continue
-        for port, bits in sorted(cell.outputs.items()):
-            side = "A" if re.match(r"DOUTP?A|DOUT_A", port) else "B"
-            if port.startswith("CAS") or own[side](cell):
-                continue
-            ends = [(sink, name) for bit in bits if isinstance(bit, int)
-                    for sink, name, _ in netlist.sinks.get(bit, [])]  # fmt: skip
-            outputs = {bit for port_bits in netlist.outputs.values() for bit in port_bits}
-            loose = any(not (mapped.is_register(sink) and name == "D") for sink, name in ends)
-            if loose or any(isinstance(bit, int) and bit in outputs for bit in bits):
-                yield (
-                    f"{cell.owner}: {_label(netlist, cell)} has no output register: its"
-                    f" {port} meets logic"
-                )
-
-
-def _on(cell: Cell, *names: str) -> bool:
-    return any(_number(cell.parameters.get(name, "0")) == 1 for name in names)
-
-
-def _number(value: Any) -> int:
-    """A parameter's value: a number in binary, TRUE or FALSE."""
-    if isinstance(value, int):
-        return value
-    if value in ("TRUE", "FALSE"):
-        return int(value == "TRUE")
-    return int(value, 2) if value and set(value) <= {"0", "1"} else 0

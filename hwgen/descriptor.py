@@ -75,7 +75,10 @@ class DescriptorCollector(wiring.Component):
             fields[name].eq(_field(ordered, field))
             for name, field in commands.BY_NAME.items() if name != "magic"
         ]  # fmt: skip
-        sum_wrong, header_wrong, shape_wrong, faults = Signal(), Signal(), Signal(), Signal(6)
+        sum_wrong = Signal()
+        header_wrong = Signal()
+        shape_wrong = Signal()
+        faults = Signal(6)
         finest = commands.GROUP_CODES[config.group]
         opcode_wrong = fields.opcode != commands.OPCODES["matmul"]
         m.d.sync += [

@@ -6,6 +6,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from spec.errors import UserError
+
+
+class OutputError(UserError):
+    """A directory that cannot take the generated files."""
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes beside ``path`` and renames, so that no reader sees half a file."""

@@ -21,6 +21,8 @@ SHIFT_REGISTER = re.compile(r"SRL(16|C32)E$")
 LUT_RAM = re.compile(r"RAM(\d+)(X1[DS]|M\d*)$")
 BLOCK_RAM = re.compile(r"RAMB(18|36)E[12]$")
 ULTRA_RAM = re.compile(r"URAM288(_BASE)?$")
+MEMORY = re.compile("|".join(kind.pattern for kind in (LUT_RAM, BLOCK_RAM, ULTRA_RAM)))
+"""Yosys names these module.memory.row.column."""
 DSP = re.compile(r"DSP48E[12]$")
 
 CLOCKS = frozenset({"C", "CLK", "WCLK", "CLKARDCLK", "CLKBWRCLK", "G"})
@@ -76,6 +78,17 @@ def is_block(cell: Cell) -> bool:
     return any(kind.match(cell.type) for kind in (BLOCK_RAM, ULTRA_RAM, DSP))
 
 
+def label(netlist: Netlist, cell: Cell) -> str:
+    """A register by the name of what it holds, other cells by their own."""
+    if is_register(cell):
+        for bits in cell.outputs.values():
+            for bit in bits:
+                name = netlist.name(bit, cell.owner)
+                if name:
+                    return name
+    return plain(cell.name) if not cell.name.startswith("$") else cell.type
+
+
 def read(document: dict[str, Any]) -> Netlist:
     """The netlist of a Yosys JSON document; its top module is the one marked so."""
     module = next(
@@ -126,7 +139,7 @@ def _cell(name: str, raw: dict[str, Any]) -> Cell:
     owners = [source.removeprefix(OWNER) for source in sources if source.startswith(OWNER)]
     if owners:
         cell.owner = plain(max(owners, key=lambda owner: (owner.count("."), owner)))
-    elif not name.startswith("$") and "." in name and LUT_RAM.match(raw["type"]):
+    elif not name.startswith("$") and name.count(".") > 2 and MEMORY.match(raw["type"]):
         cell.owner = plain(name).rsplit(".", 3)[0]
     return cell
 

@@ -44,8 +44,10 @@ class Queue(wiring.Component):
         )
         write, read = storage.write_port(), storage.read_port()
         held = Signal(range(depth + 1))  # in the memory
-        full, some = Signal(), Signal()  # held == depth, held != 0
-        push, fetch = Signal(), Signal()
+        full = Signal()  # held == depth
+        some = Signal()  # held != 0
+        push = Signal()
+        fetch = Signal()
         m.d.comb += [
             push.eq(self.i.valid & ~full),
             fetch.eq(some & (~self.o.valid | self.o.ready)),

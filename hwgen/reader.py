@@ -86,17 +86,17 @@ class Reader(wiring.Component):
             flying.o.ready.eq(last),
             popped.eq(self.beat.valid & self.beat.ready),
         ]
-        change, returned = Signal(signed(burst_bits + 2)), Signal()
+        change = Signal(signed(burst_bits + 2))
+        returned = Signal()
         length = cutter.burst.payload.length[:burst_bits]  # beats - 1, so its complement is -beats
+        spent = (Cat(~length, 1, 1) & issue.replicate(burst_bits + 2)).as_signed()
         m.d.sync += [
             returned.eq(popped),
-            change.eq((Cat(~length, 1, 1) & issue.replicate(burst_bits + 2)).as_signed() + returned),
+            change.eq(spent + returned),
             room.eq(room + change),
             in_flight.eq(stepped(in_flight, issue, last)),
             self.taken.eq(self.r.valid),
             self.error.eq(self.r.valid & self.r.payload.resp[1]),
-            Cat(self.error_resp, self.error_address).eq(
-                Cat(self.r.payload.resp, flying.o.payload)
-            ),
+            Cat(self.error_resp, self.error_address).eq(Cat(self.r.payload.resp, flying.o.payload)),
         ]
         return m

@@ -22,9 +22,7 @@ class Device:
     limits: dict[str, int]
 
 
-XCK26 = Device(
-    "XCK26", {"lut": 117_120, "ff": 234_240, "dsp": 1_248, "bram36": 144, "uram": 64}
-)
+XCK26 = Device("XCK26", {"lut": 117_120, "ff": 234_240, "dsp": 1_248, "bram36": 144, "uram": 64})
 """The Kria K26's device. Source: AMD DS987, Kria K26 SOM Data Sheet."""
 
 LUTS_OF_RAM = {"M": 4, "M8": 8, "M16": 8}

@@ -63,9 +63,7 @@ class Results(wiring.Component):
         rows = Mux(self.bf16, 2 * per_word - 1, per_word - 1)
         row_bits = (per_word - 1).bit_length()
         with m.If(self.valid):
-            m.d.sync += in_word.eq(
-                Mux(self.bf16, self.row[row_bits + 1 :], self.row[row_bits:])
-            )
+            m.d.sync += in_word.eq(Mux(self.bf16, self.row[row_bits + 1 :], self.row[row_bits:]))
             for token, word in enumerate(gathered):
                 wide = Cat(word[32:], self.results[token])
                 short = Cat(word[16:], self.results[token][16:])
@@ -103,9 +101,15 @@ class Results(wiring.Component):
         connect(m, queue.o, flipped(self.beat))
         waiting = Signal(range(TILES + 1))
         taken = Signal(range(TILES + 1))
-        spare, step, done = Signal(), Signal(), Signal()
-        sending, last_word, last_token = Signal(), Signal(), Signal()
-        tokens_now, bf16_now = Signal(5), Signal()  # of the tile that leaves
+        spare = Signal()
+        step = Signal()
+        done = Signal()
+        sending = Signal()
+        last_word = Signal()
+        last_token = Signal()
+        # Of the tile that leaves.
+        tokens_now = Signal(5)
+        bf16_now = Signal()
         m.d.sync += [
             spare.eq(queue.level < QUEUE // 2),
             tokens_now.eq(kept_tokens[out_side] - 1),
@@ -140,8 +144,6 @@ class Results(wiring.Component):
             waiting.eq(stepped(waiting, arrived, done)),
             taken.eq(stepped(taken, self.tile_begun, done)),
             self.room.eq(stepped(taken, self.tile_begun, done) < TILES),
-            self.idle.eq(
-                (taken == 0) & ~self.tile_begun & ~under_way.any() & (queue.level == 0)
-            ),
+            self.idle.eq((taken == 0) & ~self.tile_begun & ~under_way.any() & (queue.level == 0)),
         ]
         return m

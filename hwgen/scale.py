@@ -76,7 +76,8 @@ class Scale(wiring.Component):
         # Cycles 2 and 3: shifted by 0..3, then by 0, 4, 8 or 12.
         by_ones = Signal(MANTISSA_BITS + 3, reset_less=True)
         by_fours = Signal(MANTISSA_BITS + 15, reset_less=True)
-        amount_2, coarse = Signal(4, reset_less=True), Signal(2, reset_less=True)
+        amount_2 = Signal(4, reset_less=True)
+        coarse = Signal(2, reset_less=True)
         m.d.sync += [
             by_ones.eq(_select(amount[:2], plain, 1)), amount_2.eq(amount[2:]),
             by_fours.eq(_select(amount_2[:2], by_ones, 4)), coarse.eq(amount_2[2:]),

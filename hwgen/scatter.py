@@ -38,12 +38,14 @@ class Scatter(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         address = Signal(ADDRESS_BITS)
-        following, carry = Signal(32), Signal()  # low bits of the next port's address
+        # Low bits of the next port's address.
+        following = Signal(32)
+        carry = Signal()
         stride = Signal(32)
         beats = Signal(32)
         port = Signal(self._ports)  # one-hot
         accepted = Signal()
-        for index, run in enumerate(self.run):
+        for run in self.run:
             m.d.comb += [
                 run.payload.address.eq(address),
                 run.payload.beats.eq(beats),

@@ -109,22 +109,31 @@ class Sequencer(wiring.Component):
         ]
 
         # What is asked of a count is asked a cycle or more ahead, into a flag beside it.
-        row, next_row = Signal(range(config.tile_rows)), Signal(range(config.tile_rows))
-        fresh, last_row = Signal(), Signal()  # row == 0, row == tile_rows - 1
-        zeros_end, scales_end = Signal(), Signal()  # the row is the last one that they serve
-        token, spans = Signal(5), Signal(17)
-        last_span, one_span = Signal(), Signal()
-        chunks, tiles = Signal(16), Signal(20)  # left, with the present one
-        first_chunk, last_chunk, last_tile = Signal(), Signal(), Signal()
-        one_chunk, two_chunks = Signal(), Signal()
-        next_last, gate = Signal(), Signal()
+        row = Signal(range(config.tile_rows))
+        next_row = Signal(range(config.tile_rows))
+        fresh = Signal()  # row == 0
+        last_row = Signal()
+        zeros_end = Signal()  # the row is the last one that its zeros serve
+        scales_end = Signal()
+        token = Signal(5)
+        spans = Signal(17)
+        last_span = Signal()
+        one_span = Signal()
+        chunks = Signal(16)  # of the tile, left with the present one
+        tiles = Signal(20)
+        first_chunk = Signal()
+        last_chunk = Signal()
+        last_tile = Signal()
+        one_chunk = Signal()
+        two_chunks = Signal()
+        next_last = Signal()
+        gate = Signal()
         scale_mask, zero_mask = self._row_masks(m, now)
         m.d.comb += next_last.eq(Mux(last_chunk, one_chunk, two_chunks))
         m.d.sync += [
             # Of the chunk to come, so that its first weights need not wait for the answer.
             gate.eq(
-                self.chunk_ready
-                & (self.room | ~Mux(fresh | first_row, last_chunk, next_last))
+                self.chunk_ready & (self.room | ~Mux(fresh | first_row, last_chunk, next_last))
             ),
             one_chunk.eq(now.chunks == 1),
             two_chunks.eq(chunks == 2),
@@ -155,14 +164,15 @@ class Sequencer(wiring.Component):
             with m.Else():
                 expect("ZEROS", zeros=1)
 
-        def expect_matmul() -> None:
+        def take_shape() -> None:  # in each cycle of a state, so that no condition lengthens it
             m.d.sync += [
                 spans.eq(Mux(now.weights8, now.chunks, now.chunks.shift_left(1))),
                 chunks.eq(now.chunks), tiles.eq(now.tiles), first_chunk.eq(1),
+                last_chunk.eq(one_chunk),
             ]  # fmt: skip
-            expect("BASES", bases=1)
 
-        drain_left, drained = Signal(range(self._drain + 1)), Signal()
+        drain_left = Signal(range(self._drain + 1))
+        drained = Signal()
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.idle.eq(1), self.item.ready.eq(1)]
@@ -170,22 +180,23 @@ class Sequencer(wiring.Component):
                 with m.If(self.item.valid):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
+                take_shape()
                 with m.If(now.descriptor):
                     expect("DESCRIPTOR", descriptor=1)
                 with m.Else():
-                    expect_matmul()
+                    expect("BASES", bases=1)
             with m.State("DESCRIPTOR"):
-                count = Signal(range(commands.beats(config) + 1))
+                count = Signal(range(commands.beats(config)))  # a power of two: it wraps
+                take_shape()
                 with m.If(passed):
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count == commands.beats(config) - 1):
-                        m.d.sync += count.eq(0)
+                    with m.If(count.all()):
                         with m.If(now.matmul):
-                            expect_matmul()
+                            expect("BASES", bases=1)
                         with m.Else():
                             expect("IDLE")
             with m.State("BASES"):
-                m.d.sync += last_chunk.eq(one_chunk)
+                take_shape()
                 with m.If(passed):
                     expect("SHIFTS", shifts=1)
             with m.State("SHIFTS"):
@@ -244,7 +255,8 @@ class Sequencer(wiring.Component):
 
     def _row_masks(self, m: Module, now) -> tuple[Signal, Signal]:
         """Rows served by a scales and by a zeros beat, minus one, for the command's format."""
-        scale_mask, zero_mask = Signal(8), Signal(8)
+        scale_mask = Signal(8)
+        zero_mask = Signal(8)
         with m.Switch(Cat(now.weights8, now.group)):
             for pattern, matrix in formats(self._config):
                 with m.Case(pattern):

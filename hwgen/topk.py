@@ -102,8 +102,12 @@ class TopK(wiring.Component):
         place = Signal(signed(8))
         final = Signal(7)  # the list's last place
         # Of the entry that was read a cycle ago: whether there is one, and the place below it.
-        seen, inside, below, fits = Signal(), Signal(), Signal(7), Signal()
-        smaller, settled = Signal(), Signal()
+        seen = Signal()
+        inside = Signal()
+        below = Signal(7)
+        fits = Signal()
+        smaller = Signal()
+        settled = Signal()
         m.d.comb += [
             read.en.eq(1),
             read.addr.eq(place),

@@ -110,7 +110,9 @@ class Writer(wiring.Component):
         m.d.sync += [
             in_flight.eq(stepped(in_flight, begin, acknowledged)),
             self.error.eq(acknowledged & self.b.payload[1]),
-            Cat(self.error_resp, self.error_address).eq(Cat(self.b.payload, flying.o.payload.address)),
+            Cat(self.error_resp, self.error_address).eq(
+                Cat(self.b.payload, flying.o.payload.address)
+            ),
             self.idle.eq(
                 ~busy & (in_flight == 0) & cutter.idle & (runs.level == 0) & ~self.run.valid
             ),

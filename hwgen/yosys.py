@@ -88,7 +88,11 @@ def _version(program: str) -> str | None:
     if program == sys.executable:
         if importlib.util.find_spec("pyosys") is None:
             return None
-        command = [program, "-c", "from pyosys import libyosys as y; print(y.yosys_maybe_version())"]
+        command = [
+            program,
+            "-c",
+            "from pyosys import libyosys as y; print(y.yosys_maybe_version())",
+        ]
     else:
         command = [_where(program), "--version"]
     try:
