@@ -21,16 +21,12 @@ PEAK_MHZ = 300.0
 """Ports at this clock carry more than the memory gives."""
 
 
-def plain(ddr4: memory.Ddr4, outstanding: int = KV260.outstanding) -> traffic.Outcome:
-    """The plain sequential stream at the preset's ports and clock: the reference."""
-    streams = traffic.staggered(KV260.ports, BURSTS, outstanding=outstanding)
-    return traffic.run(ddr4, streams, clock_mhz=KV260.clock_mhz, port_bytes=KV260.port_bytes)
-
-
 def kinds(ddr4: memory.Ddr4) -> dict[str, traffic.Outcome]:
     """Outcomes by kind of traffic."""
-    found = {"sequential": plain(ddr4)}
-    found |= {f"sequential, {n} outstanding": plain(ddr4, n) for n in (1, 4, 12, 16, 32)}
+    found = {"sequential": traffic.plain(ddr4, KV260)}
+    found |= {
+        f"sequential, {n} outstanding": traffic.plain(ddr4, KV260, n) for n in (1, 4, 12, 16, 32)
+    }
     for ports in (1, 2, 3):
         streams = traffic.staggered(ports, BURSTS)
         found[f"{ports} ports"] = traffic.run(ddr4, streams, clock_mhz=KV260.clock_mhz)

@@ -114,8 +114,8 @@ class CascadeDot(Dot):
 
 
 class TreeDot(Dot):
-    """The portable twin, in plain logic: products, then sums of four a cycle. It waits at its
-    entrance so that its latency is that of the cascades."""
+    """The portable twin, in plain logic: products, then sums of four a cycle. Its sums wait until
+    those of the cascades would be there."""
 
     FAN_IN = 4
 
@@ -125,20 +125,21 @@ class TreeDot(Dot):
         levels, terms = 0, config.sub_lanes
         while terms > 1:
             terms, levels = -(-terms // self.FAN_IN), levels + 1
-        wait = self.latency(config) - 1 - levels - 1  # products, tree, split
-        weights = delay(m, self.weights, wait, name="late_weights")
-        swap = delay(m, self.swap, wait - 1, name="late_swap", reset=True)
+        wait = self.latency(config) - 2 - levels - 1  # operands and products, tree, split
+        weights = []
+        for lane in range(config.lanes):
+            weight = Signal(signed(WEIGHT), name=f"weight{lane}", reset_less=True)
+            m.d.sync += weight.eq(self.weights[lane])
+            weights.append(weight)
         for pair in range(config.token_pairs):
             for sub in range(config.subs):
                 lanes = range(sub * config.sub_lanes, (sub + 1) * config.sub_lanes)
-                products = [
-                    self._product(m, pair, lane, swap, weights[WEIGHT * lane : WEIGHT * (lane + 1)])
-                    for lane in lanes
-                ]
-                self._give(m, pair, sub, *_split(m, _tree(m, products, self.FAN_IN)))
+                products = [self._product(m, pair, lane, weights[lane]) for lane in lanes]
+                packed = delay(m, _tree(m, products, self.FAN_IN), wait, name="packed")
+                self._give(m, pair, sub, *_split(m, packed))
         return m
 
-    def _product(self, m: Module, pair: int, lane: int, swap, weight) -> Signal:
+    def _product(self, m: Module, pair: int, lane: int, weight: Signal) -> Signal:
         """A lane's weight times the operand of a pair of tokens."""
         mantissa, load0, load1 = self._loads(pair, lane)
         name = f"{pair}_{lane}"
@@ -149,9 +150,9 @@ class TreeDot(Dot):
             m.d.sync += d.eq(mantissa)
         with m.If(load1):
             m.d.sync += a.eq(mantissa)
-        with m.If(swap):
+        with m.If(self.swap):
             m.d.sync += ad.eq(a.shift_left(FIELD) + d)
-        m.d.sync += product.eq(ad * weight.as_signed())
+        m.d.sync += product.eq(ad * weight)
         return product
 
 

@@ -1,6 +1,6 @@
 """Takes a beat apart: nibbles minus zero points, and the scales of the row."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -62,12 +62,14 @@ class Unpack(wiring.Component):
                 scale[sub].eq(_by_place(selector, places, scales, 16)),
                 zero[sub].eq(Mux(self.weights8, fixed, held)),
             ]
-        weights = Signal(self.weights.shape(), reset_less=True)
         for lane in range(config.lanes):
             nibble = nibbles.word_select(lane, 4)
-            m.d.sync += weights[lane].eq(nibble - zero[lane // config.sub_lanes])
+            # A register each, not one of 640 bits: simulators need not cut fields out of it.
+            weight = Signal(signed(numeric.WEIGHT_BITS), name=f"weight{lane}", reset_less=True)
+            m.d.sync += weight.eq(nibble - zero[lane // config.sub_lanes])
+            m.d.comb += self.weights[lane].eq(weight)
         m.d.sync += scale_late.eq(scale)
-        m.d.comb += [self.weights.eq(weights), self.scales.eq(scale_late)]
+        m.d.comb += self.scales.eq(scale_late)
         return m
 
     def _held(self, m: Module, width: int, name: str) -> Signal:

@@ -11,6 +11,7 @@ import ctypes
 import dataclasses
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ POLL_CYCLES = 64
 """Cycles between two looks at the status register."""
 
 SLICE_CYCLES = 100_000
-"""Cycles per call into the simulator: how soon a time limit or Ctrl-C is noticed."""
+"""Cycles per call into the simulator: how soon a time limit or Ctrl-C is noticed, if not set."""
 
 SILENCE_CYCLES = 50_000
 """Cycles without one AXI handshake, beyond the latency, after which a busy engine hangs: the
@@ -149,6 +150,10 @@ class Device:
         self.set_faults(faults)
         self._bound = 0
         """Cycles that the running list may take."""
+        self.slice_cycles = SLICE_CYCLES
+        """Cycles between two calls of ``progress``."""
+        self.progress: Callable[[int], None] | None = None
+        """Called while ``wait`` simulates, with the cycles since it began; may read registers."""
         if trace is not None and self._library.sim_trace(self._handle, str(trace).encode()):
             raise DeviceError(f"the trace {trace} cannot be written: give a writable path")
 
@@ -232,12 +237,16 @@ class Device:
         status = registers.OFFSETS["status"]
         begin, limit = self.simulated_cycles, time.monotonic() + timeout
         while True:
-            result = self._library.sim_run(self._handle, SLICE_CYCLES, POLL_CYCLES, status, busy)
+            result = self._library.sim_run(
+                self._handle, self.slice_cycles, POLL_CYCLES, status, busy
+            )
             self._check_access(result % 3, "a read of the status register")
             self._check_protocol()
+            now = self.simulated_cycles
+            if self.progress is not None:
+                self.progress(now - begin)
             if result == 0:
                 return
-            now = self.simulated_cycles
             silent = now - max(begin, self._statistics().last_activity)
             if silent > SILENCE_CYCLES + self._burst_cycles:
                 self._hang(f"no AXI transfer for {silent} cycles")

@@ -18,10 +18,14 @@ from sim.memory_binding import (
     parameters,
     statistics,
 )
+from spec.config import Config
 from spec.errors import UserError
 
 CYCLES_MAX = 1 << 32
 """Most cycles of one run: minutes."""
+
+PLAIN_BYTES = 10_240_000
+"""By port, of the plain stream: longer ones have the same rate."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,22 @@ def interleaved(ports: int, bursts: int, burst_bytes: int = 256) -> list[Stream]
         Stream(port * burst_bytes, bursts, burst_bytes, step=ports * burst_bytes)
         for port in range(ports)
     ]
+
+
+def plain(memory: Ddr4, config: Config, outstanding: int | None = None) -> Outcome:
+    """The plain sequential stream at a configuration's ports and clock: the engine's ceiling.
+
+    Four streams staggered as weights are, each port with as many bursts in flight as the
+    configuration has.
+    """
+    if outstanding is None:
+        outstanding = config.outstanding
+    burst_bytes = config.burst_beats * config.port_bytes
+    streams = staggered(
+        config.ports, PLAIN_BYTES // burst_bytes, burst_bytes=burst_bytes,
+        outstanding=outstanding, fifo_bytes=config.fifo_beats * config.port_bytes,
+    )  # fmt: skip
+    return run(memory, streams, clock_mhz=config.clock_mhz, port_bytes=config.port_bytes)
 
 
 class _Stream(ctypes.Structure):

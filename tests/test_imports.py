@@ -59,6 +59,10 @@ def imports(source: str, module: str, is_package: bool = False) -> Iterator[tupl
                 yield node.lineno, str(first.value)
 
 
+MODULES = {"cocotb": {"cocotb", "cocotb_tools"}, "cocotbext-axi": {"cocotbext"}}
+"""What distributions provide whose modules are named otherwise."""
+
+
 def forbidden(source: str, module: str, is_package: bool = False) -> list[str]:
     """The arrows from ``module`` that are not allowed, one sentence each."""
     prefix = max((known for known in ARROWS if within(module, known)), key=len)
@@ -100,7 +104,7 @@ def declared(*extras: str) -> set[str]:
     for extra in extras:
         lines += project["optional-dependencies"][extra]
     names = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in lines}
-    return {name.replace("-", "_") for name in names}
+    return {module for name in names for module in MODULES.get(name, {name.replace("-", "_")})}
 
 
 @pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))

@@ -130,7 +130,9 @@ def test_kinds_positions_and_waits(config: Config, seed: int) -> None:
                 room = False
             room = room or chance.random() >= slow  # once there, it stays until it is taken
             ctx.set(core.room, room)
+            ctx.set(core.settled, 1)
             await ctx.tick()
+        ctx.set(core.settled, 1)
         for _ in range(DRAIN + 10):
             await ctx.tick()
         assert ctx.get(core.idle)
