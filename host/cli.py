@@ -102,6 +102,13 @@ def generate(
             metavar="N|full",
         ),
     ] = "full",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory behind the simulated device: ideal, ddr4-2133, ddr4-2400 or a TOML file;"
+            " only rtl has one. Ideal if not given."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
     ] = False,
@@ -118,6 +125,8 @@ def generate(
 
         kria-llm generate "What is the capital of France?" --device rtl --max-tokens 8
 
+        kria-llm generate "What is DDR?" --device rtl --memory ddr4-2133 --max-tokens 16
+
         kria-llm generate "Once upon a time" --raw --temperature 0.8 --top-p 0.9 --seed 7
 
         kria-llm generate "Explain DDR" --model ./Qwen2.5-0.5B-Instruct-AWQ --json
@@ -129,6 +138,8 @@ def generate(
     check_head(entries, sampling)
     shape = configuration.load(config)
     require_device(device)
+    if memory is not None and device != "rtl":
+        raise OptionError(f"--memory is of the device rtl; {device} has no memory timing: drop it")
     console = Console(stderr=True)
     with Stages(console) as stages:
         stages.update("reading the model", 0, 0)
@@ -138,7 +149,8 @@ def generate(
         weights = source.model(group=group, head_bits=head_bits)
         limit = choose_context(weights, context)
         check_prompt(len(tokens), limit)
-        session = Session.open(weights, device, shape, limit, stages.update, entries)
+        options = {} if memory is None else {"memory": memory}
+        session = Session.open(weights, device, shape, limit, stages.update, entries, **options)
         if chat.note and not raw:
             console.print(f"note: {chat.note}")
 

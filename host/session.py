@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from host.cache import ContextError
 from host.chat import ChatTemplate
@@ -123,12 +123,13 @@ class Session:
     @classmethod
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
-        head_top_k: int = 0,
+        head_top_k: int = 0, **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
         Args:
             head_top_k: logits that leave the device for each token; 0 for all of them.
+            options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
             ToolError: the device or one of its tools is missing.
@@ -138,7 +139,7 @@ class Session:
         """
         needed = memory_needed(config, (weights for _, weights in matrices(model)))
         progress(f"opening device {device}", 0, 0)
-        transport = open_device(device, config, needed)
+        transport = open_device(device, config, needed, **options)
         accelerator = Accelerator(transport)
         transformer = Transformer(
             model,

@@ -115,7 +115,7 @@ def run(
     size = 2 * memory_needed(config, [case.weights]) + MEMORY_SPARE
     transport = device.open(config, size, **options)
     try:
-        return _run(transport, case, fmt, top_k)
+        return _run(transport, case, fmt, largest.even(top_k))
     finally:
         transport.close()
 
