@@ -7,8 +7,9 @@ from amaranth.lib.wiring import In, Out
 from hwgen.pipeline import delay
 from spec.config import Config
 
-LIMB_BITS_MAX = 32
-"""No carry chain is longer: wide sums are taken limb by limb, each limb a cycle after the last."""
+LIMB_BITS_MAX = 31
+"""With the place where the carry enters, no carry chain exceeds 32 bits: wide sums are taken limb
+by limb, each limb a cycle after the last."""
 
 
 def limbs(config: Config) -> tuple[int, int]:
@@ -120,6 +121,9 @@ def _add(m: Module, left, right, carries: list, adder: int) -> Signal:
     total = Signal(len(left), reset_less=True)
     carry = Signal(reset_less=True)
     below = carries[adder]
-    m.d.sync += Cat(total, carry).eq(left + right + (0 if below is None else below))
+    if below is None:
+        m.d.sync += Cat(total, carry).eq(left + right)
+    else:  # one place more, whose carry is the limb's below: one chain instead of two
+        m.d.sync += Cat(total, carry).eq((Cat(1, left) + Cat(below, right))[1:])
     carries[adder] = carry
     return total

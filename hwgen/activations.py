@@ -75,9 +75,7 @@ class Activations(wiring.Component):
             shape=config.beat_bits, depth=spans * config.tokens, init=[],
             attrs={"ram_style": "ultra"},
         )  # fmt: skip
-        m.submodules.shifts = shifts = memory.Memory(
-            shape=4 * config.tokens, depth=spans, init=[]
-        )
+        m.submodules.shifts = shifts = memory.Memory(shape=4 * config.tokens, depth=spans, init=[])
         write, write_shift = mantissas.write_port(), shifts.write_port()
         read, read_shift = mantissas.read_port(), shifts.read_port()
         kind = self.kind
@@ -103,33 +101,41 @@ class Activations(wiring.Component):
         token = Signal(config.tokens)  # one-hot
         left = Signal(5)
         half = Signal()
-        chunk = Signal(16)
+        chunks = Signal(16)  # of the tile still to read
         last_chunk = Signal()
+        last_token = Signal()
+        last_half = Signal()
         reading = Signal()
         filled = Signal()
-        m.d.sync += last_chunk.eq(chunk == self.chunks - 1)
+        m.d.sync += last_chunk.eq(chunks == 1)
+        m.d.comb += [last_token.eq(left == 1), last_half.eq(half | self.weights8)]
 
         def begin() -> list:
             return [token.eq(1), left.eq(self.tokens), half.eq(0), reading.eq(1)]
 
         m.d.comb += [read.en.eq(1), read_shift.en.eq(1)]
         with m.If(reading):
-            m.d.sync += [read.addr.eq(read.addr + 1), token.eq(token.shift_left(1)), left.eq(left - 1)]
-            with m.If(left == 1):
+            m.d.sync += [
+                read.addr.eq(read.addr + 1),
+                token.eq(token.shift_left(1)),
+                left.eq(left - 1),
+            ]
+            with m.If(last_token):
                 m.d.sync += [
                     token.eq(1), left.eq(self.tokens), half.eq(1),
                     read_shift.addr.eq(read_shift.addr + 1),
                 ]  # fmt: skip
-                with m.If(half | self.weights8):
-                    m.d.sync += reading.eq(0)
-                    m.d.sync += chunk.eq(chunk + 1)
+                with m.If(last_half):
+                    m.d.sync += [reading.eq(0), chunks.eq(chunks - 1)]
                     with m.If(last_chunk):  # the next tile starts over
-                        m.d.sync += [chunk.eq(0), read.addr.eq(0), read_shift.addr.eq(0)]
+                        m.d.sync += [
+                            chunks.eq(self.chunks), read.addr.eq(0), read_shift.addr.eq(0),
+                        ]  # fmt: skip
         with m.If(self.swap_done | self.loaded):
             m.d.sync += begin()
         with m.If(self.kind.bases):  # of the next command: what was loaded ahead is stale
             m.d.sync += [
-                reading.eq(0), chunk.eq(0), read.addr.eq(0), read_shift.addr.eq(0),
+                reading.eq(0), chunks.eq(self.chunks), read.addr.eq(0), read_shift.addr.eq(0),
             ]  # fmt: skip
 
         # The memory answers a cycle later; a register behind it and one before the fan-out.
@@ -155,7 +161,7 @@ class Activations(wiring.Component):
                     m.d.sync += self.lifts[index][number].eq(numeric.SHIFT_MAX - shift + high)
 
         # Ready when the last mantissas are in the operand registers.
-        done = reading & (left == 1) & (half | self.weights8)
+        done = reading & last_token & last_half
         m.d.comb += filled.eq(delay(m, done, 4, name="done", reset=True))
         with m.If(filled):
             m.d.sync += self.chunk_ready.eq(1)

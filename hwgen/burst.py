@@ -1,6 +1,6 @@
 """Cuts a run of beats into aligned bursts: none crosses 4 KB, each is as long as it may be."""
 
-from amaranth import Cat, Module, Mux, Signal, unsigned
+from amaranth import Cat, Const, Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,6 +9,10 @@ from spec.config import ADDRESS_BITS, Config
 
 PAGE_BITS = 12
 """AXI forbids a burst to cross a 4 KB boundary (IHI 0022, A3.4.1)."""
+
+
+GROUP = 6
+"""Bits whose OR is one LUT."""
 
 
 class Run(data.Struct):
@@ -22,7 +26,8 @@ class BurstCutter(wiring.Component):
     """Turns runs into bursts: up to the next multiple of ``burst_beats``, then whole ones.
 
     Bursts aligned to their longest size cannot cross 4 KB, as that size divides 4 KB.
-    One burst every four cycles at most. A run of zero beats gives none.
+    One burst every four cycles at most; three cycles before a run's first. A run of zero beats
+    gives none.
 
     Members:
         run: In stream of ``Run``.
@@ -47,53 +52,67 @@ class BurstCutter(wiring.Component):
         config = self._config
         size_bits = (config.port_bytes - 1).bit_length()
         burst_bits = (config.burst_beats - 1).bit_length()
-        # The address is kept as page and offset, so that no carry chain exceeds 32 bits.
+        # The address in three parts, so that no carry chain exceeds 32 bits: page, burst within
+        # the page, beat within the burst (zero after the first one).
         page = Signal(ADDRESS_BITS - PAGE_BITS)
-        offset = Signal(PAGE_BITS - size_bits)
+        burst = Signal(PAGE_BITS - size_bits - burst_bits)
+        beat = Signal(burst_bits)
         carry = Signal()
-        left = Signal(32)
-        to_boundary = Signal(burst_bits + 1)
-        many = Signal()
-        length = Signal(burst_bits + 1)
+        # The run's last beat, counted from the start of its first burst; its upper part counts
+        # down to the last burst.
+        reach = Signal(33)
+        last_beat, further = reach[:burst_bits], reach[burst_bits:]
+        # Whether groups of its bits, a cycle ago, held a one.
+        some_beats = Signal()
+        some_further = Signal(-(-len(further) // GROUP))
+        length = Signal(burst_bits)  # beats - 1
+        m.d.sync += [
+            some_beats.eq(last_beat.any()),
+            some_further.eq(
+                Cat(further[start : start + GROUP].any() for start in range(0, len(further), GROUP))
+            ),
+        ]
         m.d.comb += [
-            self.burst.payload.address.eq(Cat(Signal(size_bits), offset, page)),
-            self.burst.payload.length.eq((length - 1)[:burst_bits]),
+            self.burst.payload.address.eq(Cat(Const(0, size_bits), beat, burst, page)),
+            self.burst.payload.length.eq(length),
         ]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.run.ready.eq(1), self.idle.eq(1)]
                 m.d.sync += [
-                    offset.eq(self.run.payload.address[size_bits:PAGE_BITS]),
-                    page.eq(self.run.payload.address[PAGE_BITS:]),
-                    left.eq(self.run.payload.beats),
+                    Cat(beat, burst, page).eq(self.run.payload.address[size_bits:]),
+                    reach.eq(self.run.payload.beats),
                     carry.eq(0),
                 ]
                 with m.If(self.run.valid):
-                    m.next = "MEASURE"
-            with m.State("MEASURE"):
-                m.d.sync += [
-                    to_boundary.eq(config.burst_beats - offset[:burst_bits]),
-                    many.eq(left[burst_bits:].any()),
-                    page.eq(page + carry),
-                ]
-                with m.If(left == 0):
+                    m.next = "COUNT"
+            with m.State("COUNT"):
+                m.d.sync += reach[:32].eq(reach[:32] - 1)
+                m.next = "REACH"
+            with m.State("REACH"):
+                m.d.sync += reach.eq(reach[:32] + beat)
+                m.next = "SETTLE"
+                with m.If(~some_beats & ~some_further.any()):  # a run of zero beats
                     m.next = "IDLE"
-                with m.Else():
-                    m.next = "CUT"
-            with m.State("CUT"):
-                fits = many | (left[:burst_bits] >= to_boundary)
+            with m.State("SETTLE"):
+                m.d.sync += page.eq(page + carry)
+                m.next = "LENGTH"
+            with m.State("LENGTH"):
+                final = ~some_further.any()
                 m.d.sync += [
-                    length.eq(Mux(fits, to_boundary, left[:burst_bits])),
-                    self.final.eq(left == to_boundary),
+                    self.final.eq(final),
+                    length.eq((last_beat | (~final).replicate(burst_bits)) - beat),
                 ]
-                with m.If(~fits):
-                    m.d.sync += self.final.eq(1)
                 m.next = "OFFER"
             with m.State("OFFER"):
                 m.d.comb += self.burst.valid.eq(1)
                 with m.If(self.burst.ready):
                     m.next = "STEP"
             with m.State("STEP"):
-                m.d.sync += [Cat(offset, carry).eq(offset + length), left.eq(left - length)]
-                m.next = "MEASURE"
+                m.d.sync += [
+                    beat.eq(0), Cat(burst, carry).eq(burst + 1), further.eq(further - 1),
+                ]  # fmt: skip
+                m.next = "SETTLE"
+                with m.If(self.final):
+                    m.next = "IDLE"
         return m

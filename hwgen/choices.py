@@ -1,9 +1,10 @@
 """Top-k per token: takes rows of results, gives the chosen ones as beats when a command ends."""
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hwgen.pipeline import delay
 from hwgen.queue import Queue
 from hwgen.topk import ROW_BITS, TopK
 from spec.config import Config
@@ -50,7 +51,8 @@ class Choices(wiring.Component):
         last_row = self.row == config.tile_rows - 1
         tile = Signal(ROW_BITS - len(self.row))
         last_tile = Signal()
-        m.d.sync += last_tile.eq(tile == self.tiles - 1)
+        final_tile = Signal(20)
+        m.d.sync += [final_tile.eq(self.tiles - 1), last_tile.eq(tile == final_tile)]
         with m.If(self.clear):
             m.d.sync += tile.eq(0)
         with m.Elif(self.valid & last_row):
@@ -85,8 +87,11 @@ class Choices(wiring.Component):
         m.submodules.queue = queue = Queue(bits, QUEUE)
         connect(m, queue.o, flipped(self.beat))
         words = bits // 32
-        word, token = Signal(8), Signal(range(self._config.tokens))
-        spare, step, reading = Signal(), Signal(), Signal()
+        word = Signal(8)
+        token = Signal(range(self._config.tokens))
+        spare = Signal()
+        step = Signal()
+        reading = Signal()
         whole = Signal()
         m.d.comb += step.eq(reading & spare)
         m.d.sync += [
@@ -96,6 +101,9 @@ class Choices(wiring.Component):
         for unit in units:
             m.d.comb += unit.index.eq(word[1:])
         done = Signal()
+        final_word = Signal(8)
+        final_token = Signal(5)
+        m.d.sync += [final_word.eq(Cat(1, (self.k - 1)[:7])), final_token.eq(self.tokens - 1)]
         with m.FSM(init="DONE"):
             with m.State("COLLECT"):
                 m.d.sync += [word.eq(0), token.eq(0)]
@@ -105,25 +113,28 @@ class Choices(wiring.Component):
                 m.d.comb += reading.eq(1)
                 with m.If(step):
                     m.d.sync += word.eq(word + 1)
-                    with m.If(word == Cat(Const(1, 1), (self.k - 1)[:7])):
+                    with m.If(word == final_word):
                         m.d.sync += [word.eq(0), token.eq(token + 1)]
-                        with m.If(token == self.tokens - 1):
+                        with m.If(token == final_token):
                             m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += done.eq(1)
                 with m.If(self.clear & self.active):
                     m.next = "COLLECT"
 
-        # A word is selected a cycle after its step, gathered in the next.
-        stepped, odd, of_token = Signal(), Signal(), Signal.like(token)
-        chosen, chosen_valid = Signal(32, reset_less=True), Signal()
+        # A word is selected two cycles after its step, when its entry is here, then gathered.
+        steps = Signal(2)
+        stepped, odd = steps[-1], delay(m, word[0], 2, name="odd")
+        of_token = delay(m, token, 2, name="of_token")
+        chosen = Signal(32, reset_less=True)
+        chosen_valid = Signal()
         entry = Array(unit.entry.as_value() for unit in units)[of_token]
         key, row = entry[:32], entry[32:]
         pattern = Mux(key[31], key ^ (1 << 31), ~key)
         gathered = Signal(bits, reset_less=True)
         filled = Signal(range(words + 1))
         m.d.sync += [
-            stepped.eq(step), odd.eq(word[0]), of_token.eq(token),
+            steps.eq(Cat(step, steps)),
             chosen.eq(Mux(odd, row, pattern)), chosen_valid.eq(stepped),
             queue.i.valid.eq(0),
         ]  # fmt: skip
@@ -134,7 +145,7 @@ class Choices(wiring.Component):
         m.d.comb += [
             queue.i.payload.eq(gathered),
             self.idle.eq(
-                ~self.active | (done & (queue.level == 0) & ~stepped & ~chosen_valid
+                ~self.active | (done & (queue.level == 0) & ~steps.any() & ~chosen_valid
                                 & ~queue.i.valid)
             ),
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The pipeline from beats to rounded rows: fixed latency, never waits. Composes, computes nothing."""
+"""From beats to rounded rows: fixed latency, never waits. Composes, computes nothing."""
 
 from amaranth import Module, Signal
 from amaranth.lib import data, wiring

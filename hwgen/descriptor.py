@@ -75,17 +75,22 @@ class DescriptorCollector(wiring.Component):
             fields[name].eq(_field(ordered, field))
             for name, field in commands.BY_NAME.items() if name != "magic"
         ]  # fmt: skip
-        sum_wrong, header_wrong, shape_wrong = Signal(), Signal(), Signal()
+        sum_wrong = Signal()
+        header_wrong = Signal()
+        shape_wrong = Signal()
+        faults = Signal(6)
         finest = commands.GROUP_CODES[config.group]
         opcode_wrong = fields.opcode != commands.OPCODES["matmul"]
         m.d.sync += [
             sum_wrong.eq(sums[0] != commands.CHECK_SUM),
             header_wrong.eq((words[0][:16] != commands.MAGIC) | opcode_wrong),
-            shape_wrong.eq(
-                (fields.tokens == 0) | (fields.tokens > config.tokens) | (fields.tiles == 0)
-                | (fields.chunks == 0) | (fields.group < finest) | (fields.group == 3)
-            ),
-        ]  # fmt: skip
+            shape_wrong.eq(Cat(faults).any()),
+        ]
+        for index, fault in enumerate((
+            fields.tokens == 0, fields.tokens > config.tokens, fields.tiles == 0,
+            fields.chunks == 0, fields.group < finest, fields.group == 3,
+        )):  # fmt: skip
+            m.d.sync += faults[index].eq(fault)
         pending = Signal(stages + 1)
         m.d.sync += pending.eq(Cat(whole, pending))
         with m.If(pending[-1]):

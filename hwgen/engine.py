@@ -123,8 +123,8 @@ class Engine(wiring.Component):
         item = sequencer.item_now
         m.submodules.choices = choices = Choices(self._config)
         active = Signal()
+        m.d.sync += active.eq(item.top_k != 0)
         m.d.comb += [
-            active.eq(item.top_k != 0),
             choices.clear.eq(sequencer.kind.bases),
             choices.active.eq(active),
             choices.k.eq(item.top_k),

@@ -73,7 +73,10 @@ class Fetch(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        low, high, carry = Signal(32), Signal(ADDRESS_BITS - 32), Signal()  # of the next descriptor
+        # Of the next descriptor.
+        low = Signal(32)
+        high = Signal(ADDRESS_BITS - 32)
+        carry = Signal()
         left = Signal(16)
         begun = Signal()
         more = Signal()

@@ -7,9 +7,7 @@ same bytes, so a build can be cached by their digest.
 from __future__ import annotations
 
 import json
-import os
 import platform
-import tempfile
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +18,11 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from hwgen import netlist
+from hwgen.files import OutputError, write_whole
 from hwgen.top import Top
 from spec import layout, registers
 from spec.config import ADDRESS_BITS, Config
 from spec.digest import digest
-from spec.errors import UserError
 
 MODULE = "kria_llm"
 """Name of the Verilog module and stem of its file."""
@@ -32,10 +30,6 @@ MODULE = "kria_llm"
 FILES = (f"{MODULE}.v", "design.json", "csr.json")
 
 DISTRIBUTION = "kria-llm"
-
-
-class OutputError(UserError):
-    """A directory that cannot take the generated files."""
 
 
 @lru_cache(maxsize=4)
@@ -138,25 +132,12 @@ def write(config: Config, directory: Path) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         paths = [directory / name for name in FILES]
         for path, text in zip(paths, texts, strict=True):
-            _write_whole(path, text)
+            write_whole(path, text)
     except OSError as error:
         raise OutputError(
             f"cannot write to {directory} ({error.strerror}): give a directory that is writable"
         ) from None
     return paths
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes beside ``path`` and renames, so that no reader sees half a file."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _generator_version() -> str:

@@ -30,7 +30,9 @@ class Multiplier(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         if self._dsp == "vendor":
-            a, b, p = Signal(30), Signal(18), Signal(P_BITS)
+            a = Signal(30)
+            b = Signal(18)
+            p = Signal(P_BITS)
             m.d.comb += [a.eq(self.a), b.eq(self.b), self.product.eq(p)]
             m.submodules.dsp = dsp48e2(opmode=0b000_00_01_01, a=a, b=b, p=p)
         else:

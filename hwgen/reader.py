@@ -1,11 +1,12 @@
 """AXI4 read master of one port: runs of beats in, beats out, in order, several bursts in flight."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hwgen import axi
 from hwgen.burst import BurstCutter, Run
+from hwgen.counter import stepped
 from hwgen.queue import Queue
 from spec.config import ADDRESS_BITS, Config
 
@@ -65,11 +66,10 @@ class Reader(wiring.Component):
             flying.i.valid.eq(issue),
             flying.i.payload.eq(cutter.burst.payload.address),
         ]
-        # `allowed` lags the counters by a cycle; bursts are at least four cycles apart, so it
-        # has seen the last one, and in between both counters only move the safe way.
-        m.d.sync += allowed.eq(
-            (room >= config.burst_beats) & (in_flight != config.outstanding)
-        )
+        # `allowed` lags `in_flight` by a cycle and `room`'s causes by two; bursts are at least four
+        # cycles apart, so it has seen the last one, and in between both only move the safe way.
+        burst_bits = (config.burst_beats - 1).bit_length()
+        m.d.sync += allowed.eq(room[burst_bits:].any() & (in_flight != config.outstanding))
         with m.If(issue):
             m.d.sync += [self.ar.valid.eq(1), self.ar.payload.eq(cutter.burst.payload)]
         with m.Elif(self.ar.ready):
@@ -86,14 +86,17 @@ class Reader(wiring.Component):
             flying.o.ready.eq(last),
             popped.eq(self.beat.valid & self.beat.ready),
         ]
-        taken_room = Mux(issue, cutter.burst.payload.length, 0) + issue
+        change = Signal(signed(burst_bits + 2))
+        returned = Signal()
+        length = cutter.burst.payload.length[:burst_bits]  # beats - 1, so its complement is -beats
+        spent = (Cat(~length, 1, 1) & issue.replicate(burst_bits + 2)).as_signed()
         m.d.sync += [
-            room.eq(room - taken_room + popped),
-            in_flight.eq(in_flight + issue - last),
+            returned.eq(popped),
+            change.eq(spent + returned),
+            room.eq(room + change),
+            in_flight.eq(stepped(in_flight, issue, last)),
             self.taken.eq(self.r.valid),
             self.error.eq(self.r.valid & self.r.payload.resp[1]),
-            Cat(self.error_resp, self.error_address).eq(
-                Cat(self.r.payload.resp, flying.o.payload)
-            ),
+            Cat(self.error_resp, self.error_address).eq(Cat(self.r.payload.resp, flying.o.payload)),
         ]
         return m

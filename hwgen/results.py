@@ -4,6 +4,7 @@ from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hwgen.counter import stepped
 from hwgen.pipeline import delay
 from hwgen.queue import Queue
 from spec.config import Config
@@ -62,9 +63,7 @@ class Results(wiring.Component):
         rows = Mux(self.bf16, 2 * per_word - 1, per_word - 1)
         row_bits = (per_word - 1).bit_length()
         with m.If(self.valid):
-            m.d.sync += in_word.eq(
-                Mux(self.bf16, self.row[row_bits + 1 :], self.row[row_bits:])
-            )
+            m.d.sync += in_word.eq(Mux(self.bf16, self.row[row_bits + 1 :], self.row[row_bits:]))
             for token, word in enumerate(gathered):
                 wide = Cat(word[32:], self.results[token])
                 short = Cat(word[16:], self.results[token][16:])
@@ -102,17 +101,36 @@ class Results(wiring.Component):
         connect(m, queue.o, flipped(self.beat))
         waiting = Signal(range(TILES + 1))
         taken = Signal(range(TILES + 1))
-        spare, step, done = Signal(), Signal(), Signal()
-        last_word = Mux(kept_bf16[out_side], words_bf16 - 1, words - 1)
-        m.d.sync += spare.eq(queue.level < QUEUE // 2)
-        m.d.comb += step.eq(spare & (waiting != 0))
+        spare = Signal()
+        step = Signal()
+        done = Signal()
+        sending = Signal()
+        last_word = Signal()
+        last_token = Signal()
+        # Of the tile that leaves.
+        tokens_now = Signal(5)
+        bf16_now = Signal()
+        m.d.sync += [
+            spare.eq(queue.level < QUEUE // 2),
+            tokens_now.eq(kept_tokens[out_side] - 1),
+            bf16_now.eq(kept_bf16[out_side]),
+            last_token.eq(out_token == tokens_now),
+        ]
+        m.d.comb += [step.eq(spare & sending), done.eq(step & last_word & last_token)]
         with m.If(step):
-            m.d.sync += out_word.eq(out_word + 1)
-            with m.If(out_word == last_word):
+            m.d.sync += [
+                out_word.eq(out_word + 1),
+                last_word.eq(out_word == Mux(bf16_now, words_bf16 - 2, words - 2)),
+            ]
+            with m.If(last_word):
                 m.d.sync += [out_word.eq(0), out_token.eq(out_token + 1)]
-                with m.If(out_token == kept_tokens[out_side] - 1):
-                    m.d.sync += [out_token.eq(0), out_side.eq(~out_side)]
-                    m.d.comb += done.eq(1)
+        with m.If(done):
+            m.d.sync += [out_token.eq(0), out_side.eq(~out_side), sending.eq(0)]
+        # A tile begins when the flags above have settled: cycles after the one before it.
+        settled = Signal(3)
+        m.d.sync += settled.eq(Cat(waiting != 0, settled) & (~(sending | done)).replicate(3))
+        with m.If(settled.all()):
+            m.d.sync += sending.eq(1)
         answer_token = delay(m, out_token, 1, name="answer_token")
         answer = Signal(bits, reset_less=True)
         m.d.sync += answer.eq(Array(answers)[answer_token])
@@ -123,11 +141,9 @@ class Results(wiring.Component):
         under_way = Signal(3)
         m.d.sync += under_way.eq(Cat(step, under_way))
         m.d.sync += [
-            waiting.eq(waiting + arrived - done),
-            taken.eq(taken + self.tile_begun - done),
-            self.room.eq(taken + self.tile_begun - done < TILES),
-            self.idle.eq(
-                (taken == 0) & ~self.tile_begun & ~under_way.any() & (queue.level == 0)
-            ),
+            waiting.eq(stepped(waiting, arrived, done)),
+            taken.eq(stepped(taken, self.tile_begun, done)),
+            self.room.eq(stepped(taken, self.tile_begun, done) < TILES),
+            self.idle.eq((taken == 0) & ~self.tile_begun & ~under_way.any() & (queue.level == 0)),
         ]
         return m

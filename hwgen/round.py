@@ -33,7 +33,7 @@ class Round(wiring.Component):
         out_of_range: Out, a result of this row left fp32's normal range.
     """
 
-    latency = 8
+    latency = 11
 
     def __init__(self, config: Config):
         self._config = config
@@ -109,59 +109,71 @@ class Round(wiring.Component):
         vector, s, leading = stage(2, ("vector", vector), ("sign", s), ("leading", leading))
         by_groups = _shifted(vector, s, leading, GROUP, groups)
         vector, s, leading = stage(3, ("vector", by_groups), ("sign", s), ("leading", leading))
-        # 5: shifted by 0, 4, 8 or 12. From here 40 bits suffice; `level` stands for the rest.
+        # 5: how many groups of 4 are empty. From here 40 bits suffice; `level` stands for the rest.
         kept = LEADING + 1 + GROUP - 1
         top = vector[-kept:]
         fours = _leading_zeros([top[-4 * (g + 1) : len(top) - 4 * g].any() for g in range(3)])
         level = vector[:-kept] == s.replicate(width - kept)
+        top, s, level, fours, leading = stage(
+            4, ("top", top), ("sign", s), ("level", level), ("fours", fours), ("coarse", leading)
+        )
+        # 6: shifted by 0, 4, 8 or 12.
         top, s, level, amount = stage(
-            4,
+            5,
             ("top", _shifted(top, s, fours, 4, 4)),
             ("sign", s),
             ("level", level),
             ("amount", Cat(fours, leading)),
         )
-        # 6: shifted by 0, 1, 2 or 3.
+        # 7: shifted by 0, 1, 2 or 3.
         ones = _leading_zeros([top[-1], top[-2], top[-3]])
         lower = kept - (LEADING + 4)
         shifted = _shifted(top[lower:], s, ones, 1, 4)
         level = level & (top[:lower] == s.replicate(lower))
         top, s, level, amount = stage(
-            5,
+            6,
             ("top", shifted),
             ("sign", s),
             ("level", level),
             ("amount", Cat(ones, amount)),
         )
-        # 7: the carry of rounding and completing; the exponent.
-        increment, below = Signal(name=f"inc_{token}"), len(top) - LEADING
-        wide = _increment(top[below:], top[:below], s, level)
-        short_below = len(top) - 8
-        short = _increment(top[short_below:], top[:short_below], s, level)
-        m.d.comb += increment.eq(Mux(self.bf16, short, wide))
-        zero = ~top[-1] & ~s
+        # 8: the carry of rounding in either format; the exponent.
+        below, short_below = len(top) - LEADING, len(top) - 8
         lead_exponent = numeric.result_exponent(0) + bits - 1 + BIAS
-        exponent = self.bases[token] + lead_exponent - amount
-        mantissa, s, zero, exponent, increment = stage(
-            6,
+        highest = Signal(signed(11), name=f"highest_{token}", reset_less=True)
+        m.d.sync += highest.eq(self.bases[token] + lead_exponent)
+        mantissa, s, zero, exponent, wide, short = stage(
+            7,
             ("mantissa", top[below:]),
             ("sign", s),
-            ("zero", zero),
-            ("exponent", exponent[:11]),
-            ("increment", increment),
+            ("zero", ~top[-1] & ~s),
+            ("exponent", (highest - amount)[:11]),
+            ("wide", _increment(top[below:], top[:below], s, level)),
+            ("short", _increment(top[short_below:], top[:short_below], s, level)),
         )
-        # 8: the sum; a carry out of it doubles, and leaves zeros behind.
-        carried = Signal(LEADING + 1, name=f"carried_{token}")
-        step = Mux(self.bf16, increment.shift_left(LEADING - 8), increment)
-        m.d.comb += carried.eq(mantissa + step)
-        final = Signal(signed(12), name=f"final_{token}")
-        m.d.comb += final.eq(exponent.as_signed() + carried[-1])
-        with m.If(valid[7]):
+        # 9: the sum; a carry out of it doubles, and leaves zeros behind.
+        step = Mux(self.bf16, short.shift_left(LEADING - 8), wide)
+        carried, s, zero, exponent = stage(
+            8,
+            ("carried", (mantissa + step)[: LEADING + 1]),
+            ("sign", s),
+            ("zero", zero),
+            ("exponent", exponent),
+        )
+        # 10: the exponent with that carry; 11: the pattern, and whether fp32 has it.
+        fraction, s, zero, final = stage(
+            9,
+            ("fraction", carried[: LEADING - 1]),
+            ("sign", s),
+            ("zero", zero),
+            ("final", (exponent.as_signed() + carried[-1])[:12]),
+        )
+        below_range = final[-1] | ~final.any()
+        above_range = ~final[-1] & (final[8:].any() | final[:8].all())
+        with m.If(valid[10]):
             m.d.sync += [
-                self.results[token].eq(
-                    Mux(zero, 0, Cat(carried[: LEADING - 1], final[:8], s))
-                ),
-                outside.eq(~zero & (token < self.tokens) & ((final < 1) | (final > 254))),
+                self.results[token].eq(Mux(zero, 0, Cat(fraction, final[:8], s))),
+                outside.eq(~zero & (token < self.tokens) & (below_range | above_range)),
             ]
 
 

@@ -60,7 +60,7 @@ class Scale(wiring.Component):
             fraction, exponent = self.scales[sub][:10], self.scales[sub][10:15]
             normal = exponent.any()
             mantissa = Cat(fraction, normal)
-            shift = exponent - normal
+            shift = _decremented(exponent)
             for token in range(config.tokens):
                 lift = lifts[sub // (config.subs // 2)][token]
                 term = self._term(m, mantissa, shift, lift, self.sums[token][sub], token, sub)
@@ -72,11 +72,12 @@ class Scale(wiring.Component):
         # Cycle 1: the whole shift, 0..49.
         amount = Signal(6, reset_less=True)
         plain = Signal(MANTISSA_BITS, reset_less=True)
-        m.d.sync += [amount.eq(shift + lift), plain.eq(mantissa)]
+        m.d.sync += [amount.eq(lift + shift), plain.eq(mantissa)]
         # Cycles 2 and 3: shifted by 0..3, then by 0, 4, 8 or 12.
         by_ones = Signal(MANTISSA_BITS + 3, reset_less=True)
         by_fours = Signal(MANTISSA_BITS + 15, reset_less=True)
-        amount_2, coarse = Signal(4, reset_less=True), Signal(2, reset_less=True)
+        amount_2 = Signal(4, reset_less=True)
+        coarse = Signal(2, reset_less=True)
         m.d.sync += [
             by_ones.eq(_select(amount[:2], plain, 1)), amount_2.eq(amount[2:]),
             by_fours.eq(_select(amount_2[:2], by_ones, 4)), coarse.eq(amount_2[2:]),
@@ -88,6 +89,12 @@ class Scale(wiring.Component):
         term = Signal(signed(self._config.accumulator_bits), reset_less=True)
         m.d.sync += term.eq(_select(coarse_then[-2:], multiply.product, 16))
         return term
+
+
+def _decremented(exponent):
+    """``max(exponent, 1) - 1`` bit by bit, in logic: it joins the sum behind it in one LUT."""
+    some = exponent.any()
+    return Cat(bit ^ (~exponent[:i].any() & some) for i, bit in enumerate(exponent))
 
 
 def _select(amount, value, step: int):

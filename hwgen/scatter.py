@@ -38,16 +38,19 @@ class Scatter(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         address = Signal(ADDRESS_BITS)
+        # Low bits of the next port's address.
+        following = Signal(32)
         carry = Signal()
         stride = Signal(32)
         beats = Signal(32)
         port = Signal(self._ports)  # one-hot
         accepted = Signal()
-        for index, run in enumerate(self.run):
+        for run in self.run:
             m.d.comb += [
                 run.payload.address.eq(address),
                 run.payload.beats.eq(beats),
             ]
+        m.d.sync += Cat(following, carry).eq(address[:32] + stride)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.region.ready.eq(1), self.idle.eq(~self.region.valid)]
@@ -67,10 +70,12 @@ class Scatter(wiring.Component):
                     ),
                 ]
                 with m.If(accepted):
-                    m.d.sync += Cat(address[:32], carry).eq(address[:32] + stride)
                     m.next = "STEP"
             with m.State("STEP"):  # the carry goes into the high bits a cycle later
-                m.d.sync += [address[32:].eq(address[32:] + carry), port.eq(port.shift_left(1))]
+                m.d.sync += [
+                    address[:32].eq(following), address[32:].eq(address[32:] + carry),
+                    port.eq(port.shift_left(1)),
+                ]  # fmt: skip
                 m.next = "OFFER"
                 with m.If(port[-1]):
                     m.next = "IDLE"

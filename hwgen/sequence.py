@@ -52,7 +52,7 @@ class Sequencer(wiring.Component):
     Members:
         item: In stream of ``Item``.
         beat: In stream of ``beat_bits``.
-        chunk_ready, room: In, as above.
+        chunk_ready, room: In, as above; once true they stay so until taken.
         settled: In, the command's top-k, if it asks for one, has left.
         data, kind, position: Out, the beat that passed.
         item_now: Out, the settings of the command under way.
@@ -90,14 +90,14 @@ class Sequencer(wiring.Component):
         config = self._config
         now = self.item_now
         kind = Signal(Kind)  # of the beat that is waited for
+        open_ = Signal()  # it may pass; false without a kind, and before a chunk's first weights
         passed = Signal()
-        gate = Signal()
         first_row = Signal()
         waits = Signal()
         m.d.comb += [
-            waits.eq(first_row & ~gate),
-            passed.eq(self.beat.valid & kind.as_value().any() & ~waits),
-            self.beat.ready.eq(kind.as_value().any() & ~waits),
+            waits.eq(first_row & ~open_),
+            passed.eq(self.beat.valid & open_),
+            self.beat.ready.eq(open_),
         ]
         m.d.sync += [
             self.data.eq(self.beat.payload),
@@ -108,16 +108,37 @@ class Sequencer(wiring.Component):
             self.stall_command.eq(~kind.as_value().any()),
         ]
 
+        # What is asked of a count is asked a cycle or more ahead, into a flag beside it.
         row = Signal(range(config.tile_rows))
-        token, spans = Signal(5), Signal(17)
-        chunk, tile = Signal(16), Signal(20)
-        first_chunk, last_chunk, next_last, last_tile = Signal(), Signal(), Signal(), Signal()
+        next_row = Signal(range(config.tile_rows))
+        fresh = Signal()  # row == 0
+        last_row = Signal()
+        zeros_end = Signal()  # the row is the last one that its zeros serve
+        scales_end = Signal()
+        token = Signal(5)
+        spans = Signal(17)
+        last_span = Signal()
+        one_span = Signal()
+        chunks = Signal(16)  # of the tile, left with the present one
+        tiles = Signal(20)
+        first_chunk = Signal()
+        last_chunk = Signal()
+        last_tile = Signal()
+        one_chunk = Signal()
+        two_chunks = Signal()
+        next_last = Signal()
+        gate = Signal()
         scale_mask, zero_mask = self._row_masks(m, now)
+        m.d.comb += next_last.eq(Mux(last_chunk, one_chunk, two_chunks))
         m.d.sync += [
-            gate.eq(self.chunk_ready & (self.room | ~last_chunk)),
-            # Known a whole chunk ahead, so that `last_chunk` changes together with `chunk`.
-            next_last.eq(Mux(last_chunk, now.chunks == 1, chunk + 2 == now.chunks)),
-            last_tile.eq(tile == now.tiles - 1),
+            # Of the chunk to come, so that its first weights need not wait for the answer.
+            gate.eq(
+                self.chunk_ready & (self.room | ~Mux(fresh | first_row, last_chunk, next_last))
+            ),
+            one_chunk.eq(now.chunks == 1),
+            two_chunks.eq(chunks == 2),
+            last_tile.eq(tiles == 1),
+            one_span.eq(spans == 1),
             self.loaded.eq(0),
             self.tile_begun.eq(passed & kind.weights & first_row & last_chunk),
             self.position.row.eq(row),
@@ -127,61 +148,68 @@ class Sequencer(wiring.Component):
         ]
 
         def expect(state: str, **which: int) -> None:
-            m.d.sync += [kind.as_value().eq(0), *[kind[name].eq(bit) for name, bit in
-                                                  which.items()]]  # fmt: skip
+            m.d.sync += [
+                kind.as_value().eq(0), *[kind[name].eq(bit) for name, bit in which.items()],
+                open_.eq(bool(which)),
+            ]  # fmt: skip
             m.next = state
 
         def expect_chunk() -> None:
-            m.d.sync += [row.eq(0), first_row.eq(0)]
+            m.d.sync += [
+                row.eq(0), next_row.eq(1), fresh.eq(1), first_row.eq(0), last_row.eq(0),
+                zeros_end.eq(0), scales_end.eq(0),
+            ]  # fmt: skip
             with m.If(now.weights8):
                 expect("SCALES", scales=1)
             with m.Else():
                 expect("ZEROS", zeros=1)
 
-        def expect_matmul() -> None:
+        def take_shape() -> None:  # in each cycle of a state, so that no condition lengthens it
             m.d.sync += [
                 spans.eq(Mux(now.weights8, now.chunks, now.chunks.shift_left(1))),
-                token.eq(now.tokens), chunk.eq(0), tile.eq(0), first_chunk.eq(1),
-                last_chunk.eq(now.chunks == 1),
+                chunks.eq(now.chunks), tiles.eq(now.tiles), first_chunk.eq(1),
+                last_chunk.eq(one_chunk),
             ]  # fmt: skip
-            expect("BASES", bases=1)
 
-        drained = Signal(range(self._drain + 1))
+        drain_left = Signal(range(self._drain + 1))
+        drained = Signal()
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.idle.eq(1), self.item.ready.eq(1)]
-                m.d.sync += [now.eq(self.item.payload), kind.as_value().eq(0)]
+                m.d.sync += now.eq(self.item.payload)
                 with m.If(self.item.valid):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
+                take_shape()
                 with m.If(now.descriptor):
                     expect("DESCRIPTOR", descriptor=1)
                 with m.Else():
-                    expect_matmul()
+                    expect("BASES", bases=1)
             with m.State("DESCRIPTOR"):
-                count = Signal(range(commands.beats(config) + 1))
+                count = Signal(range(commands.beats(config)))  # a power of two: it wraps
+                take_shape()
                 with m.If(passed):
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count == commands.beats(config) - 1):
-                        m.d.sync += count.eq(0)
+                    with m.If(count.all()):
                         with m.If(now.matmul):
-                            expect_matmul()
+                            expect("BASES", bases=1)
                         with m.Else():
                             expect("IDLE")
             with m.State("BASES"):
+                take_shape()
                 with m.If(passed):
                     expect("SHIFTS", shifts=1)
             with m.State("SHIFTS"):
                 m.d.sync += token.eq(now.tokens)
                 with m.If(passed):
-                    m.d.sync += spans.eq(spans - 1)
+                    m.d.sync += [spans.eq(spans - 1), last_span.eq(one_span)]
                     expect("MANTISSAS", mantissas=1)
             with m.State("MANTISSAS"):
                 with m.If(passed):
                     m.d.sync += token.eq(token - 1)
                     with m.If(token == 1):
                         expect("SHIFTS", shifts=1)
-                        with m.If(spans == 0):
+                        with m.If(last_span):
                             m.d.sync += self.loaded.eq(1)
                             expect_chunk()
             with m.State("ZEROS"):
@@ -189,38 +217,46 @@ class Sequencer(wiring.Component):
                     expect("SCALES", scales=1)
             with m.State("SCALES"):
                 with m.If(passed):
-                    m.d.sync += first_row.eq(row == 0)
+                    m.d.sync += first_row.eq(fresh)
                     expect("WEIGHTS", weights=1)
+                    with m.If(fresh):
+                        m.d.sync += open_.eq(gate)
             with m.State("WEIGHTS"):
+                with m.If(waits):
+                    m.d.sync += open_.eq(gate)
                 with m.If(passed):
-                    m.d.sync += [row.eq(row + 1), first_row.eq(0)]
-                    with m.If(((row + 1) & zero_mask) == 0):
-                        with m.If(~now.weights8):
-                            expect("ZEROS", zeros=1)
-                        with m.Else():
-                            expect("SCALES", scales=1)
-                    with m.Elif(((row + 1) & scale_mask) == 0):
+                    m.d.sync += [
+                        row.eq(next_row), next_row.eq(next_row + 1), fresh.eq(0), first_row.eq(0),
+                        last_row.eq(next_row == config.tile_rows - 1),
+                        zeros_end.eq((next_row | ~zero_mask).all()),
+                        scales_end.eq((next_row | ~scale_mask).all()),
+                    ]  # fmt: skip
+                    with m.If(zeros_end & ~now.weights8):
+                        expect("ZEROS", zeros=1)
+                    with m.Elif(zeros_end | scales_end):
                         expect("SCALES", scales=1)
-                    with m.If(row == config.tile_rows - 1):
+                    with m.If(last_row):
                         m.d.sync += [
-                            chunk.eq(chunk + 1), first_chunk.eq(0), last_chunk.eq(next_last),
+                            chunks.eq(chunks - 1), first_chunk.eq(0), last_chunk.eq(next_last),
                         ]  # fmt: skip
                         expect_chunk()
                         with m.If(last_chunk):
-                            m.d.sync += [chunk.eq(0), first_chunk.eq(1), tile.eq(tile + 1)]
+                            m.d.sync += [
+                                chunks.eq(now.chunks), first_chunk.eq(1), tiles.eq(tiles - 1),
+                            ]  # fmt: skip
                             with m.If(last_tile):
-                                m.d.sync += drained.eq(self._drain)
+                                m.d.sync += [drain_left.eq(self._drain), drained.eq(0)]
                                 expect("DRAIN")
             with m.State("DRAIN"):
-                with m.If(drained != 0):
-                    m.d.sync += drained.eq(drained - 1)
-                with m.Elif(self.settled):
+                m.d.sync += [drain_left.eq(drain_left - 1), drained.eq(drained | (drain_left == 1))]
+                with m.If(drained & self.settled):
                     m.next = "IDLE"
         return m
 
     def _row_masks(self, m: Module, now) -> tuple[Signal, Signal]:
         """Rows served by a scales and by a zeros beat, minus one, for the command's format."""
-        scale_mask, zero_mask = Signal(8), Signal(8)
+        scale_mask = Signal(8)
+        zero_mask = Signal(8)
         with m.Switch(Cat(now.weights8, now.group)):
             for pattern, matrix in formats(self._config):
                 with m.Case(pattern):

@@ -38,7 +38,7 @@ class TopK(wiring.Component):
         tile_begun: In, a tile's results will come. tile_ended: In, its last has come.
         room: Out, another tile may begin.
         idle: Out, every result is settled.
-        index: In, the entry to show. entry: Out, ``Candidate``, a cycle later, when idle.
+        index: In, the entry to show. entry: Out, ``Candidate``, two cycles later, when idle.
     """
 
     def __init__(self, config: Config):
@@ -100,25 +100,33 @@ class TopK(wiring.Component):
         count = Signal(7)
         new = Signal(Candidate, reset_less=True)
         place = Signal(signed(8))
-        seen, seen_place = Signal(), Signal(signed(8))
-        smaller, settled = Signal(), Signal()
+        final = Signal(7)  # the list's last place
+        # Of the entry that was read a cycle ago: whether there is one, and the place below it.
+        seen = Signal()
+        inside = Signal()
         below = Signal(7)
+        fits = Signal()
+        smaller = Signal()
+        settled = Signal()
         m.d.comb += [
             read.en.eq(1),
-            read.addr.eq(Mux(settled, self.index, place)),
+            read.addr.eq(place),
             self.entry.eq(read.data),
-            smaller.eq((read.data.key < new.key) & (seen_place >= 0)),
-            below.eq(seen_place + 1),
+            smaller.eq((read.data.key < new.key) & inside),
             write.addr.eq(below),
             write.data.eq(Mux(smaller, read.data, new)),
-            write.en.eq(seen & (below != self.k)),
+            write.en.eq(seen & fits),
         ]
-        m.d.sync += [seen.eq(0), seen_place.eq(place)]
+        m.d.sync += [
+            seen.eq(0), inside.eq(place >= 0), below.eq(place + 1), fits.eq(place != final),
+            final.eq(self.k - 1),
+        ]  # fmt: skip
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [settled.eq(~queued.valid), queued.ready.eq(1)]
-                m.d.sync += [new.eq(queued.payload), place.eq(count - 1)]
+                m.d.sync += [new.eq(queued.payload), place.eq(self.index)]
                 with m.If(queued.valid):
+                    m.d.sync += place.eq(count - 1)
                     m.next = "CHECK"
             with m.State("CHECK"):  # the threshold may have risen while it queued
                 m.next = "WALK"
@@ -127,7 +135,7 @@ class TopK(wiring.Component):
             with m.State("WALK"):  # an entry a cycle: each smaller one moves down by one
                 m.d.sync += [place.eq(place - 1), seen.eq(1)]
                 with m.If(seen & ~smaller):
-                    m.d.sync += [seen.eq(0), place.eq(self.k - 1)]
+                    m.d.sync += [seen.eq(0), place.eq(final)]
                     with m.If(~full):
                         m.d.sync += count.eq(count + 1)
                     m.next = "LAST"

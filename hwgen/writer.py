@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hwgen import axi
 from hwgen.burst import BurstCutter, Run
+from hwgen.counter import stepped
 from hwgen.queue import Queue
 from spec.config import ADDRESS_BITS, Config
 
@@ -107,9 +108,11 @@ class Writer(wiring.Component):
                     with m.If(left == 0):
                         m.next = "WAIT"
         m.d.sync += [
-            in_flight.eq(in_flight + begin - acknowledged),
+            in_flight.eq(stepped(in_flight, begin, acknowledged)),
             self.error.eq(acknowledged & self.b.payload[1]),
-            Cat(self.error_resp, self.error_address).eq(Cat(self.b.payload, flying.o.payload.address)),
+            Cat(self.error_resp, self.error_address).eq(
+                Cat(self.b.payload, flying.o.payload.address)
+            ),
             self.idle.eq(
                 ~busy & (in_flight == 0) & cutter.idle & (runs.level == 0) & ~self.run.valid
             ),

@@ -118,14 +118,18 @@ def test_kinds_positions_and_waits(config: Config, seed: int) -> None:
 
     async def follow(ctx) -> None:
         """Activations get ready after a while; they are used up by each chunk that begins."""
-        delay = 3
+        delay, room = 3, False
+        ctx.set(core.settled, 1)
         while len(passed) < len(beats):
             swapped = ctx.get(core.kind.weights) and ctx.get(core.position.swap)
             if swapped or ctx.get(core.kind.bases):
                 delay = chance.randrange(1, 40) if slow else 1
             ctx.set(core.chunk_ready, delay == 0)
             delay = max(0, delay - 1)
-            ctx.set(core.room, chance.random() >= slow)
+            if ctx.get(core.tile_begun):
+                room = False
+            room = room or chance.random() >= slow  # once there, it stays until it is taken
+            ctx.set(core.room, room)
             ctx.set(core.settled, 1)
             await ctx.tick()
         ctx.set(core.settled, 1)
