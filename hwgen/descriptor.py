@@ -57,15 +57,14 @@ class DescriptorCollector(wiring.Component):
             m.d.sync += whole.eq(0)
 
         in_memory = {place: index for index, place in enumerate(commands.engine_order(config))}
-        ordered = Cat(
-            arrived.word_select(in_memory[place], 8) for place in range(commands.BYTES)
-        )
+        ordered = Cat(arrived.word_select(in_memory[place], 8) for place in range(commands.BYTES))
         words = [ordered.word_select(index, 32) for index in range(commands.WORDS)]
         sums = words
         stages = 0
         while len(sums) > 1:  # an adder tree, one level a cycle
-            level = [Signal(32, name=f"sum{stages}_{i}", reset_less=True) for i in
-                     range(len(sums) // 2)]
+            level = [
+                Signal(32, name=f"sum{stages}_{i}", reset_less=True) for i in range(len(sums) // 2)
+            ]
             for total, left, right in zip(level, sums[::2], sums[1::2], strict=True):
                 m.d.sync += total.eq(left + right)
             sums, stages = level, stages + 1

@@ -297,9 +297,7 @@ def command(
     if entries and result_format is not Format.FP32:
         raise UserError("top-k compares fp32 results: drop --format bf16 or --top-k")
     case = cases.draw(rows, columns, bits, matrix.group, count, seed)
-    report = run(
-        shown, case, result_format.value, entries, memory=timing, stall_seed=stall_seed
-    )
+    report = run(shown, case, result_format.value, entries, memory=timing, stall_seed=stall_seed)
     asked = {
         "shape": [rows, columns], "tokens": count, "weights": weights.value,
         "group": matrix.group, "format": result_format.value, "seed": seed,
