@@ -127,14 +127,13 @@ class Sequencer(wiring.Component):
         one_chunk = Signal()
         two_chunks = Signal()
         next_last = Signal()
-        gate = Signal()
+        may_begin = Signal()  # a chunk
         scale_mask, zero_mask = self._row_masks(m, now)
-        m.d.comb += next_last.eq(Mux(last_chunk, one_chunk, two_chunks))
+        m.d.comb += [
+            next_last.eq(Mux(last_chunk, one_chunk, two_chunks)),
+            may_begin.eq(self.chunk_ready & (self.room | ~last_chunk)),
+        ]
         m.d.sync += [
-            # Of the chunk to come, so that its first weights need not wait for the answer.
-            gate.eq(
-                self.chunk_ready & (self.room | ~Mux(fresh | first_row, last_chunk, next_last))
-            ),
             one_chunk.eq(now.chunks == 1),
             two_chunks.eq(chunks == 2),
             last_tile.eq(tiles == 1),
@@ -220,10 +219,10 @@ class Sequencer(wiring.Component):
                     m.d.sync += first_row.eq(fresh)
                     expect("WEIGHTS", weights=1)
                     with m.If(fresh):
-                        m.d.sync += open_.eq(gate)
+                        m.d.sync += open_.eq(may_begin)
             with m.State("WEIGHTS"):
                 with m.If(waits):
-                    m.d.sync += open_.eq(gate)
+                    m.d.sync += open_.eq(may_begin)
                 with m.If(passed):
                     m.d.sync += [
                         row.eq(next_row), next_row.eq(next_row + 1), fresh.eq(0), first_row.eq(0),
