@@ -6,12 +6,12 @@ with zeros and scales ahead of the first row that they serve. Everything behind 
 pipeline that never waits; all waiting is done here.
 """
 
-from amaranth import Cat, Module, Mux, Signal, unsigned
+from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.fetch import Item
-from hwgen.formats import formats
+from hwgen.progress import Progress
 from spec import commands
 from spec.config import Config
 
@@ -88,91 +88,62 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        now = self.item_now
+        m.submodules.progress = progress = Progress(config)
         kind = Signal(Kind)  # of the beat that is waited for
-        open_ = Signal()  # it may pass; false without a kind, and before a chunk's first weights
+        # It may pass: false without a kind, and before a chunk's first weights.
+        may_pass = Signal()
         passed = Signal()
-        first_row = Signal()
-        waits = Signal()
+        first_row = Signal()  # weights of a chunk's first row are waited for
         m.d.comb += [
-            waits.eq(first_row & ~open_),
-            passed.eq(self.beat.valid & open_),
-            self.beat.ready.eq(open_),
+            passed.eq(self.beat.valid & may_pass),
+            self.beat.ready.eq(may_pass),
+            progress.item.eq(self.item_now),
+            progress.span_passed.eq(passed & kind.shifts),
+            progress.row_passed.eq(passed & kind.weights),
         ]
         m.d.sync += [
             self.data.eq(self.beat.payload),
             self.kind.eq(Mux(passed, kind.as_value(), 0)),
-            self.stall_data.eq(kind.as_value().any() & ~self.beat.valid),
+            self.tile_begun.eq(passed & first_row & progress.last_chunk),
+            self.position.row.eq(progress.row),
+            self.position.swap.eq(first_row),
+            self.position.first.eq(progress.first_chunk),
+            self.position.last.eq(progress.last_chunk),
+        ]
+        self._states(m, progress, kind, may_pass, passed, first_row)
+        some_kind, waits = kind.as_value().any(), first_row & ~may_pass
+        m.d.sync += [
+            self.stall_data.eq(some_kind & ~self.beat.valid),
             self.stall_activation.eq(self.beat.valid & waits & ~self.chunk_ready),
             self.stall_output.eq(self.beat.valid & waits & self.chunk_ready),
-            self.stall_command.eq(~kind.as_value().any()),
+            self.stall_command.eq(~some_kind),
         ]
+        return m
 
-        # What is asked of a count is asked a cycle or more ahead, into a flag beside it.
-        row = Signal(range(config.tile_rows))
-        next_row = Signal(range(config.tile_rows))
-        fresh = Signal()  # row == 0
-        last_row = Signal()
-        zeros_end = Signal()  # the row is the last one that its zeros serve
-        scales_end = Signal()
-        token = Signal(5)
-        spans = Signal(17)
-        last_span = Signal()
-        one_span = Signal()
-        chunks = Signal(16)  # of the tile, left with the present one
-        tiles = Signal(20)
-        first_chunk = Signal()
-        last_chunk = Signal()
-        last_tile = Signal()
-        one_chunk = Signal()
-        two_chunks = Signal()
-        next_last = Signal()
-        gate = Signal()
-        scale_mask, zero_mask = self._row_masks(m, now)
-        m.d.comb += next_last.eq(Mux(last_chunk, one_chunk, two_chunks))
-        m.d.sync += [
-            # Of the chunk to come, so that its first weights need not wait for the answer.
-            gate.eq(
-                self.chunk_ready & (self.room | ~Mux(fresh | first_row, last_chunk, next_last))
-            ),
-            one_chunk.eq(now.chunks == 1),
-            two_chunks.eq(chunks == 2),
-            last_tile.eq(tiles == 1),
-            one_span.eq(spans == 1),
-            self.loaded.eq(0),
-            self.tile_begun.eq(passed & kind.weights & first_row & last_chunk),
-            self.position.row.eq(row),
-            self.position.swap.eq(first_row),
-            self.position.first.eq(first_chunk),
-            self.position.last.eq(last_chunk),
-        ]
+    def _states(self, m: Module, progress, kind, may_pass, passed, first_row) -> None:
+        """Which kind comes next, and whether it may pass."""
+        now = self.item_now
+        may_begin = Signal()  # a chunk
 
         def expect(state: str, **which: int) -> None:
             m.d.sync += [
                 kind.as_value().eq(0), *[kind[name].eq(bit) for name, bit in which.items()],
-                open_.eq(bool(which)),
+                may_pass.eq(bool(which)),
             ]  # fmt: skip
             m.next = state
 
         def expect_chunk() -> None:
-            m.d.sync += [
-                row.eq(0), next_row.eq(1), fresh.eq(1), first_row.eq(0), last_row.eq(0),
-                zeros_end.eq(0), scales_end.eq(0),
-            ]  # fmt: skip
             with m.If(now.weights8):
                 expect("SCALES", scales=1)
             with m.Else():
                 expect("ZEROS", zeros=1)
 
-        def take_shape() -> None:  # in each cycle of a state, so that no condition lengthens it
-            m.d.sync += [
-                spans.eq(Mux(now.weights8, now.chunks, now.chunks.shift_left(1))),
-                chunks.eq(now.chunks), tiles.eq(now.tiles), first_chunk.eq(1),
-                last_chunk.eq(one_chunk),
-            ]  # fmt: skip
-
+        token = Signal(5)
+        count = Signal(range(commands.beats(self._config)))  # a power of two: it wraps
         drain_left = Signal(range(self._drain + 1))
         drained = Signal()
+        m.d.comb += may_begin.eq(self.chunk_ready & (self.room | ~progress.last_chunk))
+        m.d.sync += self.loaded.eq(0)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.idle.eq(1), self.item.ready.eq(1)]
@@ -180,14 +151,13 @@ class Sequencer(wiring.Component):
                 with m.If(self.item.valid):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
-                take_shape()
+                m.d.comb += progress.begin.eq(1)
                 with m.If(now.descriptor):
                     expect("DESCRIPTOR", descriptor=1)
                 with m.Else():
                     expect("BASES", bases=1)
             with m.State("DESCRIPTOR"):
-                count = Signal(range(commands.beats(config)))  # a power of two: it wraps
-                take_shape()
+                m.d.comb += progress.begin.eq(1)
                 with m.If(passed):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count.all()):
@@ -196,20 +166,19 @@ class Sequencer(wiring.Component):
                         with m.Else():
                             expect("IDLE")
             with m.State("BASES"):
-                take_shape()
+                m.d.comb += progress.begin.eq(1)
                 with m.If(passed):
                     expect("SHIFTS", shifts=1)
             with m.State("SHIFTS"):
                 m.d.sync += token.eq(now.tokens)
                 with m.If(passed):
-                    m.d.sync += [spans.eq(spans - 1), last_span.eq(one_span)]
                     expect("MANTISSAS", mantissas=1)
             with m.State("MANTISSAS"):
                 with m.If(passed):
                     m.d.sync += token.eq(token - 1)
                     with m.If(token == 1):
                         expect("SHIFTS", shifts=1)
-                        with m.If(last_span):
+                        with m.If(progress.last_span):
                             m.d.sync += self.loaded.eq(1)
                             expect_chunk()
             with m.State("ZEROS"):
@@ -217,51 +186,24 @@ class Sequencer(wiring.Component):
                     expect("SCALES", scales=1)
             with m.State("SCALES"):
                 with m.If(passed):
-                    m.d.sync += first_row.eq(fresh)
                     expect("WEIGHTS", weights=1)
-                    with m.If(fresh):
-                        m.d.sync += open_.eq(gate)
+                    with m.If(progress.fresh):
+                        m.d.sync += [first_row.eq(1), may_pass.eq(may_begin)]
             with m.State("WEIGHTS"):
-                with m.If(waits):
-                    m.d.sync += open_.eq(gate)
+                with m.If(~may_pass):
+                    m.d.sync += may_pass.eq(may_begin)
                 with m.If(passed):
-                    m.d.sync += [
-                        row.eq(next_row), next_row.eq(next_row + 1), fresh.eq(0), first_row.eq(0),
-                        last_row.eq(next_row == config.tile_rows - 1),
-                        zeros_end.eq((next_row | ~zero_mask).all()),
-                        scales_end.eq((next_row | ~scale_mask).all()),
-                    ]  # fmt: skip
-                    with m.If(zeros_end & ~now.weights8):
+                    m.d.sync += first_row.eq(0)
+                    with m.If(progress.zeros_end & ~now.weights8):
                         expect("ZEROS", zeros=1)
-                    with m.Elif(zeros_end | scales_end):
+                    with m.Elif(progress.zeros_end | progress.scales_end):
                         expect("SCALES", scales=1)
-                    with m.If(last_row):
-                        m.d.sync += [
-                            chunks.eq(chunks - 1), first_chunk.eq(0), last_chunk.eq(next_last),
-                        ]  # fmt: skip
+                    with m.If(progress.last_row):
                         expect_chunk()
-                        with m.If(last_chunk):
-                            m.d.sync += [
-                                chunks.eq(now.chunks), first_chunk.eq(1), tiles.eq(tiles - 1),
-                            ]  # fmt: skip
-                            with m.If(last_tile):
-                                m.d.sync += [drain_left.eq(self._drain), drained.eq(0)]
-                                expect("DRAIN")
+                        with m.If(progress.last_chunk & progress.last_tile):
+                            m.d.sync += [drain_left.eq(self._drain), drained.eq(0)]
+                            expect("DRAIN")
             with m.State("DRAIN"):
                 m.d.sync += [drain_left.eq(drain_left - 1), drained.eq(drained | (drain_left == 1))]
                 with m.If(drained & self.settled):
                     m.next = "IDLE"
-        return m
-
-    def _row_masks(self, m: Module, now) -> tuple[Signal, Signal]:
-        """Rows served by a scales and by a zeros beat, minus one, for the command's format."""
-        scale_mask = Signal(8)
-        zero_mask = Signal(8)
-        with m.Switch(Cat(now.weights8, now.group)):
-            for pattern, matrix in formats(self._config):
-                with m.Case(pattern):
-                    m.d.sync += [
-                        scale_mask.eq(min(matrix.scale_rows, 256) - 1),
-                        zero_mask.eq(min(matrix.zero_rows, 256) - 1),
-                    ]
-        return scale_mask, zero_mask

@@ -119,7 +119,6 @@ def test_kinds_positions_and_waits(config: Config, seed: int) -> None:
     async def follow(ctx) -> None:
         """Activations get ready after a while; they are used up by each chunk that begins."""
         delay, room = 3, False
-        ctx.set(core.settled, 1)
         while len(passed) < len(beats):
             swapped = ctx.get(core.kind.weights) and ctx.get(core.position.swap)
             if swapped or ctx.get(core.kind.bases):
@@ -132,7 +131,6 @@ def test_kinds_positions_and_waits(config: Config, seed: int) -> None:
             ctx.set(core.room, room)
             ctx.set(core.settled, 1)
             await ctx.tick()
-        ctx.set(core.settled, 1)
         for _ in range(DRAIN + 10):
             await ctx.tick()
         assert ctx.get(core.idle)
