@@ -147,13 +147,20 @@ def _cell(name: str, raw: dict[str, Any]) -> Cell:
 def _find_owners(netlist: Netlist) -> None:
     """A register belongs to the module that names it, logic to what it feeds most of."""
     order: list[Cell] = []
+    modules = {""}
+    for cell in netlist.cells:
+        parts = cell.owner.split(".")
+        modules |= {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
     for cell in netlist.cells:
         if cell.owner:
             continue
         names = [name for bits in cell.outputs.values() for bit in bits if isinstance(bit, int)
                  for name in netlist.names.get(bit, [])]  # fmt: skip
         if is_register(cell) and names:
-            cell.owner = module_of(max(names, key=lambda name: (name.count("."), name)))
+            owner = module_of(max(names, key=lambda name: (name.count("."), name)))
+            while owner not in modules:  # the dots of a structure's fields
+                owner = module_of(owner)
+            cell.owner = owner
         else:
             order.append(cell)
     for cell in _sinks_first(netlist, order):

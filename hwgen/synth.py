@@ -33,14 +33,29 @@ WIRE_DELAY = 5000
 """Picoseconds that the mapping takes a wire between LUTs for: so much more than a LUT or a carry
 that it counts levels, as the depth rule does, and saves area only where no level is lost."""
 
+SYNTH = f"synth_xilinx -family xcup -top {TOP} -uram -noclkbuf -noiopad"
+
 SCRIPT = f"""
 read_rtlil design.il
 scratchpad -set synth_xilinx.abc9.W {WIRE_DELAY}
-synth_xilinx -family xcup -top {TOP} -flatten -uram -noclkbuf -noiopad
+{SYNTH} -run begin:prepare
+proc
+flatten
+opt_expr
+opt_clean
+opt -nodffe -nosdff
+fsm
+opt
+wreduce
+peepopt
+opt_clean
+{SYNTH} -run map_dsp:
 delete t:$scopeinfo
 write_json mapped.json
 """
-"""Flattened: Amaranth emits a module per instance, and paths cross modules."""
+"""Flattened: Amaranth emits a module per instance, and paths cross modules. The step ``prepare`` is
+spelt out without ``pmux2shiftx``, which makes a selection by a state's number a shift by a
+difference: a carry chain in each state machine, and not what Vivado does."""
 
 ELEMENT = re.compile(r"\\[\w$.]+(\[\d+\])+\S*")
 """An RTLIL identifier with an index in its name; slices stand apart."""
