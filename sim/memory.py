@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spec import tomlfile
 from spec.errors import UserError
 
 IDEAL = "ideal"
 """Every burst takes the same time and only the ports' own width limits the rate."""
 
-MAX_TOML_BYTES = 65_536
 
 PORTS = 4
 """HP ports, HP0..HP3."""
@@ -259,14 +258,7 @@ def load(source: str | Path | Ddr4) -> Memory:
         raise TimingError(
             f"no memory {str(source)!r}: give {IDEAL}, {', '.join(PRESETS)} or a TOML file"
         )
-    with path.open("rb") as file:
-        data = file.read(MAX_TOML_BYTES + 1)
-    if len(data) > MAX_TOML_BYTES:
-        raise TimingError(f"{path} is larger than {MAX_TOML_BYTES} bytes: not a memory")
-    try:
-        values = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TimingError(f"{path} is not TOML: {error}") from None
+    values = tomlfile.read(path, "memory", TimingError)
     return from_mapping({"name": path.stem, **values})
 
 

@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from spec import numeric
+from spec import numeric, tomlfile
 from spec.errors import UserError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10 is the board's; the TOML reader entered the standard library in 3.11.
-    import tomli as tomllib
 
 ADDRESS_BITS = 40
 """Width of every AXI address: HP ports carry 49 bits, 40 reach all of the KV260's DDR."""
-
-MAX_TOML_BYTES = 65_536
 
 
 class ConfigError(UserError):
@@ -212,12 +204,5 @@ def load(source: str | Path) -> Config:
         raise ConfigError(
             f"no configuration {str(source)!r}: give a preset ({', '.join(PRESETS)}) or a TOML file"
         )
-    with path.open("rb") as file:
-        text = file.read(MAX_TOML_BYTES + 1)
-    if len(text) > MAX_TOML_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_TOML_BYTES} bytes: not a configuration")
-    try:
-        values = tomllib.loads(text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
+    values = tomlfile.read(path, "configuration", ConfigError)
     return from_mapping({"name": path.stem, **values})
