@@ -1,4 +1,4 @@
-"""``kria-llm``: language models whose linear layers run on the accelerator."""
+"""``kria-llm generate``: answers a prompt and says what that cost."""
 
 from __future__ import annotations
 
@@ -11,42 +11,16 @@ import typer
 from rich.console import Console
 
 from host import checkpoint, default_model
+from host.cli.options import DEFAULT_DEVICE, INTERRUPTED, OptionError
 from host.generate import check_prompt
 from host.head import check_top_k
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
 from host.session import Session, check_head, choose_context, encode_prompt, require_device
-from host.transport import names
 from spec import config as configuration
-from spec.errors import UserError, exit_with_sentence
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells count."""
-
-DEFAULT_DEVICE = "cpu"
-"""The fastest one that needs no tool; which device ran is in every report."""
-
-app = typer.Typer(
-    help="Runs Qwen2 and Llama models; the accelerator computes every linear layer and the LM head."
-    "\n\nStart with `kria-llm generate --help`.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
 
 
-class OptionError(UserError):
-    """An option that makes no sense."""
-
-
-def main() -> None:
-    """The command ``kria-llm``."""
-    exit_with_sentence(app)
-
-
-@app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to say to the model.")],
     model: Annotated[
@@ -182,24 +156,3 @@ def _show(report: Report, console: Console, as_json: bool) -> None:
         return
     print()
     console.print(table(report))
-
-
-@app.command()
-def devices(
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list of names.")] = False,
-) -> None:
-    """Lists the devices that are installed.
-
-    `golden` is the reference in NumPy, `cpu` the same integers in compiled code, `rtl` the
-    generated Verilog simulated clock by clock.
-
-    Example:
-
-        kria-llm generate "Hello" --device golden
-    """
-    found = names()
-    print(json.dumps(found) if as_json else "\n".join(found))
-
-
-if __name__ == "__main__":
-    main()
