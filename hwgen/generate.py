@@ -18,11 +18,11 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from hwgen import netlist
-from hwgen.files import OutputError, write_whole
 from hwgen.top import Top
 from spec import layout, registers
 from spec.config import ADDRESS_BITS, Config
 from spec.digest import digest
+from spec.files import OutputError, write_whole
 
 MODULE = "kria_llm"
 """Name of the Verilog module and stem of its file."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hwgen import depth, mapped, synth, yosys
+from hwgen.synthesis import command as synth
+from hwgen.synthesis import depth, mapped, yosys
 
 PRELUDE = "module kria_llm(input clk, input [{inputs}:0] a, output reg [{outputs}:0] q);\n"
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hwgen import cli, mapped, resources, synth, treemap, yosys
+from hwgen import cli
+from hwgen.synthesis import command as synth
+from hwgen.synthesis import mapped, resources, treemap, yosys
 from spec.config import TINY
 from spec.digest import digest
 from spec.errors import ToolError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwgen import mapped
-from hwgen.mapped import Cell, Netlist
+from hwgen.synthesis import mapped
+from hwgen.synthesis.mapped import Cell, Netlist
 from spec.errors import UserError
 
 RESOURCES = ("lut", "ff", "dsp", "bram36", "uram")

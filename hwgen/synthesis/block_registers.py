@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from hwgen import mapped
-from hwgen.mapped import Cell, Netlist
+from hwgen.synthesis import mapped
+from hwgen.synthesis.mapped import Cell, Netlist
 
 DSP_REGISTERS = {"A": ("AREG",), "B": ("BREG",), "C": ("CREG",), "D": ("DREG",)}
 """Registers that a DSP48E2 needs when it uses an operand; M and P it always needs."""

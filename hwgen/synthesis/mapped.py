@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 OWNER = "module:"
-"""Marks the source attribute that says which module a cell comes from (hwgen.synth sets it)."""
+"""Marks the source attribute that says which module a cell comes from (hwgen.synthesis sets it)."""
 
 LUT = re.compile(r"LUT[1-6]$|INV$")
 WIDE_MUX = re.compile(r"MUXF[789]$")

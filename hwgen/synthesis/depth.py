@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwgen import block_registers, mapped
-from hwgen.mapped import Bit, Cell, Netlist
+from hwgen.synthesis import block_registers, mapped
+from hwgen.synthesis.mapped import Bit, Cell, Netlist
 
 LEVELS = 3
 CHAINS = 1

@@ -20,12 +20,12 @@ import typer
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
-from hwgen import depth, mapped, resources, treemap, yosys
-from hwgen.files import OutputError, write_whole
+from hwgen.synthesis import depth, mapped, resources, treemap, yosys
 from hwgen.top import Top
 from spec import config as configuration
 from spec.config import Config
 from spec.digest import digest
+from spec.files import OutputError, write_whole
 
 TOP = "kria_llm"
 

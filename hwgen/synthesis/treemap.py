@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from hwgen.resources import RESOURCES, Counts, Device
+from hwgen.synthesis.resources import RESOURCES, Counts, Device
 
 WIDTH, HEIGHT = 1180, 420
 TITLE = 18
