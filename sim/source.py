@@ -6,8 +6,6 @@ never simulated by its old output.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +13,10 @@ import hwgen
 import spec
 from sim.build import cache_directory, digest_of
 from spec.config import Config
+from spec.files import write_whole
+
+AFTERWARDS = {"synthesis", "board", "formal", "cli.py"}
+"""Parts of ``hwgen`` that only use the Verilog: an edit there leaves the cache as it is."""
 
 
 def verilog(config: Config) -> str:
@@ -26,10 +28,7 @@ def verilog(config: Config) -> str:
 
     text = emit(config, flat=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(name, path)
+    write_whole(path, text)
     return text
 
 
@@ -39,6 +38,7 @@ def _key(config: Config) -> str:
         file
         for package in (hwgen, spec)
         for file in sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+        if not AFTERWARDS & {*file.parts[-2:]}
     ]
     return digest_of(
         repr(config), version("amaranth"), *(f"{file.name}\n{file.read_text()}" for file in files)
