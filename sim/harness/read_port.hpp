@@ -12,7 +12,7 @@ namespace sim {
 
 struct ReadPins {
   AddressPins address;
-  uint8_t *data, *response, *last, *valid;
+  uint8_t *data, *response, *last, *id, *valid;
   const uint8_t* ready;
 };
 
@@ -55,6 +55,7 @@ class ReadPort {
     if (count_ >= kOutstanding)
       protocol_.breach(cycle, "AR", port_, channel_.address(), "exceeds the outstanding bursts");
     if (count_ >= kCapacity) return;
+    ids_[(head_ + count_) % kCapacity] = channel_.id();
     Request& request = bursts_[(head_ + count_++) % kCapacity];
     request = {channel_.address(), channel_.bytes(), port_, false, 0};
     ++statistics_.read_bursts[port_];
@@ -79,6 +80,7 @@ class ReadPort {
     const uint64_t address = request.address + offered_;
     const uint8_t response = arena_.response(address, kPortBytes);
     *pins_.response = response;
+    *pins_.id = ids_[head_];
     *pins_.last = offered_ + kPortBytes == request.bytes;
     if (response == kOkay) {
       arena_.read(address, pins_.data, kPortBytes);
@@ -97,6 +99,7 @@ class ReadPort {
   AddressChannel channel_;
   Stalls address_stalls_, data_stalls_;
   std::array<Request, kCapacity> bursts_{};
+  std::array<uint8_t, kCapacity> ids_{};
   unsigned head_ = 0, count_ = 0;
   uint32_t offered_ = 0;  // bytes of the head burst before the beat on the pins
   bool taken_ = false;

@@ -17,7 +17,7 @@ struct WritePins {
   const void* strobe;  // one bit per byte, in the smallest word that holds them
   const uint8_t *last, *valid;
   uint8_t* ready;
-  uint8_t *response, *response_valid;
+  uint8_t *response, *response_id, *response_valid;
   const uint8_t* response_ready;
 };
 
@@ -50,6 +50,7 @@ class WritePort {
                             !response_stalls_.pause();
     if (!*pins_.response_valid) return;
     *pins_.response = burst.response;
+    *pins_.response_id = burst.id;
     if (burst.response != kOkay) ++statistics_.error_responses;
   }
 
@@ -65,7 +66,7 @@ class WritePort {
  private:
   struct Burst {
     Request request;
-    uint8_t response;
+    uint8_t response, id;
   };
 
   void take_burst(uint64_t cycle) {
@@ -74,6 +75,7 @@ class WritePort {
     Burst& burst = bursts_[(head_ + count_++) % kCapacity];
     burst.request = {channel_.address(), channel_.bytes(), port_, true, 0};
     burst.response = arena_.response(channel_.address(), channel_.bytes());
+    burst.id = channel_.id();
     ++statistics_.write_bursts;
     statistics_.write_outstanding_max =
         std::max<uint64_t>(statistics_.write_outstanding_max, count_);
