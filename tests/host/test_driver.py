@@ -162,9 +162,13 @@ def test_a_control_port_that_drops_bits_is_refused(device):
         ({"descriptor": 1}, ("descriptor",)),
         ({"doorbell": 1}, ("doorbell",)),
         ({"range": 1}, ("range",)),
+        ({"watchdog": 1}, ("nothing moved", "read data of port 2 are missing", "raise")),
+        ({"answer": 1, "port": 1}, ("RLAST", "port 1", "0x1234567000", "interconnect")),
+        ({"acknowledgement": 1}, ("write response", "port 0", "interconnect")),
     ],
 )
 def test_an_error_is_told_and_the_next_run_works(device, small, error, words):
+    device.registers["waits"] = registers.encode("waits", data2=1)
     accelerator = Accelerator(device)
     handle = accelerator.load(small)
     activations = np.ones((1, 32), np.float32)
