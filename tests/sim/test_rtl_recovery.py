@@ -80,6 +80,7 @@ def test_what_waits_is_told(port: int, wrong: str, words: str) -> None:
             bench.driver.reset()
         bench.device.clear_injections()
         assert_next_run_is_right(bench)
+        bench.device.clear_injections()  # bursts are counted from here
         bench.device.inject(port, wrong, 1, 0, device.NEVER)
     assert_told_and_recovered(bench, "nothing moved", words)
 
