@@ -14,7 +14,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from host import blockfloat, largest, packed, recovery
+from host import blockfloat, checksum, largest, packed, recovery
 from host.commandlist import Command, CommandList, Memory
 from host.counters import Counters
 from host.largest import Largest
@@ -46,6 +46,8 @@ class Handle:
     weights: Buffer
     stride: int
     """Bytes between the ports' parts of ``weights``."""
+    checksums: tuple[int, ...] = ()
+    """Of ``weights`` as they were loaded."""
     lists: list[CommandList] = field(default_factory=list)
     """The list of one matmul for 1, 2, .. M tokens."""
     top_lists: dict[tuple[int, int], CommandList] = field(default_factory=dict)
@@ -108,12 +110,28 @@ class Accelerator:
         region = self._memory.allocate("weights", layout.region_bytes(config, matrix.beats))
         packed.put(config, weights, region.array, stride)
         self.transport.flush(region)
-        handle = Handle(matrix, operation, region, stride)
+        handle = Handle(matrix, operation, region, stride, checksum.checksums(region.array))
         results = self._memory.reuse("results", largest.buffer_bytes(matrix))
         for tokens in range(1, config.tokens + 1):
             single = self._command(handle, tokens, self._activations, results)
             handle.lists.append(self._memory.command_list([single]))
         return handle
+
+    def verify(self, handle: Handle) -> None:
+        """Compares a matrix in the device's memory with its checksums from when it was loaded.
+
+        Raises:
+            DeviceError: it has changed; says where.
+        """
+        self.transport.invalidate(handle.weights)
+        blocks = checksum.changed(handle.weights.array, handle.checksums)
+        if blocks:
+            raise DeviceError(
+                f"the weights of {handle.operation} in the memory of device {self.transport.name}"
+                f" have changed since they were loaded, in {len(blocks)} block(s), the first at"
+                f" {handle.weights.address + blocks[0]:#x}: load the model again, and test the"
+                " memory if it happens twice"
+            )
 
     def prepare(self, jobs: Sequence[tuple[Handle, int] | tuple[Handle, int, int]]) -> CommandList:
         """A list of matmuls for one doorbell, each with its own activations and results.

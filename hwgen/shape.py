@@ -138,13 +138,21 @@ class ShapeCheck(wiring.Component):
         row_bits = (config.tile_rows - 1).bit_length()
         most = [_most_chunks(config, bits) for bits in (4, 8)]
         faults = Signal(8)
-        m.d.sync += last_row.eq(Cat(shape.last_rows[:row_bits], shape.tiles - 1))
+        rows = Signal(8)  # that are not padding, when fewer than 128
+        many_rows = Signal()  # 128 or more
+        m.d.sync += [
+            last_row.eq(Cat(shape.last_rows[:row_bits], shape.tiles - 1)),
+            rows.eq(last_row[:7] + 1),
+            many_rows.eq(last_row[7:].any()),
+        ]
+        # The most tiles are a power of two, so no comparison is needed.
+        top = (MAX_ROWS // config.tile_rows).bit_length() - 1
+        too_many_tiles = shape.tiles[top + 1 :].any() | (shape.tiles[top] & shape.tiles[:top].any())
         some = shape.top_k.any()
         for index, fault in enumerate((
-            shape.chunks > most[0], shape.chunks > most[1], shape.tiles > -(-MAX_ROWS //
-            config.tile_rows), shape.last_rows[row_bits:].any(), shape.top_k > commands.TOP_K_MAX,
-            shape.top_k[0], some & shape.result_format,
-            some & ~last_row[7:].any() & (shape.top_k > last_row[:7] + 1),
+            shape.chunks > most[0], shape.chunks > most[1], too_many_tiles,
+            shape.last_rows[row_bits:].any(), shape.top_k > commands.TOP_K_MAX, shape.top_k[0],
+            some & shape.result_format, some & ~many_rows & (shape.top_k > rows),
         )):  # fmt: skip
             m.d.sync += faults[index].eq(fault)
         beyond = Signal()
