@@ -40,6 +40,7 @@ COMMANDS = {
     "hwgen bench token --model qwen2.5-0.5b --head int4 --memory ddr4-2133": "parse",
     "hwgen bench matmul --model qwen2.5-0.5b --tokens 8": "parse",
     "hwgen generate --config tiny -o build/tiny": "run",
+    "hwgen build --board kv260 --config tiny -o build/board": "parse",
     VERIFY: "run",
 }
 """Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.
