@@ -100,7 +100,8 @@ class Tokenizer:
         if self.start:
             names = [str(self._backend.id_to_token(index)) for index in self.start]
             self._backend.post_processor = processors.TemplateProcessing(
-                single=[*names, "$A"], special_tokens=list(zip(names, self.start))  # noqa: B905
+                single=[*names, "$A"],
+                special_tokens=list(zip(names, self.start)),  # noqa: B905
             )
         self._backend.save(str(path))
 

@@ -19,7 +19,7 @@ def quantize(
     model: Annotated[
         str,
         typer.Argument(
-            help="An unquantised model: a Hugging Face directory, a Hugging Face id or a .gguf file."
+            help="An unquantised model: a Hugging Face directory or id, or a .gguf file."
         ),
     ],
     output: Annotated[

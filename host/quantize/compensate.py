@@ -7,8 +7,9 @@ groups stay where they are in storage, so their scales and zero points are chose
 column is rounded.
 
 The inputs are those that the layers before it, already quantised, really give; the target is what
-the unquantised matrix makes of the unquantised inputs. Regressing the second on the first (Li et
-al., GPTAQ, arXiv 2504.02692, in closed form) lets a matrix make good a part of the errors before it.
+the unquantised matrix makes of the unquantised inputs. Regressing the second on the first (after
+Li et al., GPTAQ, arXiv 2504.02692; in closed form) lets a matrix make good a part of the errors
+before it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from host.quantize import groups
 from host.weights import Quantised
 
 BLOCK = 64
-"""Columns whose errors are passed on to the rest of the matrix at once: bounds work, not results."""
+"""Columns whose errors are passed on to the rest at once: changes the work, not the result."""
 
 ROWS = 4096
 """Rows rounded at a time; rows do not see each other, and a block of them fits the cache."""
@@ -43,8 +44,8 @@ class Statistics:
     def measure(
         cls, inputs: np.ndarray, wanted: np.ndarray, lacking: np.ndarray | None = None
     ) -> Statistics:
-        """From inputs [T, K] of the quantised and of the unquantised stream, and ``lacking`` [T, N],
-        the difference of their hidden states."""
+        """From inputs [T, K] of the quantised and of the unquantised stream, and ``lacking``
+        [T, N], the difference of their hidden states."""
         count = np.float32(len(inputs))
         hessian = inputs.T @ inputs / count
         drift = (wanted - inputs).T @ inputs / count

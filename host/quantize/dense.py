@@ -76,7 +76,9 @@ class DenseModel:
             qkv=self._matrix(parts["qkv"], shape.hidden),
             qkv_bias=bias,
             output=self._matrix(parts["output"], joined),
-            post_norm=self._source.vector(f"{prefix}.post_attention_layernorm.weight", shape.hidden),
+            post_norm=self._source.vector(
+                f"{prefix}.post_attention_layernorm.weight", shape.hidden
+            ),
             gate_up=self._matrix(parts["gate_up"], shape.hidden),
             down=self._matrix(parts["down"], shape.intermediate),
         )

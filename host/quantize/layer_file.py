@@ -75,6 +75,4 @@ def awq(name: str, weights: Quantised) -> dict[str, np.ndarray]:
 
 def _rows(weights: Quantised, part: slice) -> Quantised:
     zeros = None if weights.zeros is None else weights.zeros[part]
-    return Quantised(
-        weights.bits, weights.group, weights.values[part], weights.scales[part], zeros
-    )
+    return Quantised(weights.bits, weights.group, weights.values[part], weights.scales[part], zeros)

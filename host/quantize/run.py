@@ -94,14 +94,14 @@ def quantise(
     if done <= model.shape.layers:
         progress("quantising the head", 0, 1)
         _outside(model, request, work, embedding, plain, rounded, settings)
-    facts = [work.get(f"layer-{index:03}") for index in range(model.shape.layers + 1)]
+    done_facts = [work.get(f"layer-{index:03}") for index in range(model.shape.layers + 1)]
     report = Report(
         source=str(checkpoint.path), shape=model.shape, request=_described(request),
         calibration_tokens=tokens.size, plan=plan, resumed_layers=resumed,
-        records=[Record(**record) for fact in facts for record in fact["records"]],
+        records=[Record(**record) for fact in done_facts for record in fact["records"]],
         wall_seconds=time.monotonic() - started, cpu_seconds=time.process_time() - cpu,
     )  # fmt: skip
-    kept = {name: bits for fact in facts for name, bits in fact["kept"].items()}
+    kept = {name: bits for fact in done_facts for name, bits in fact["kept"].items()}
     checkpoint_config.write(checkpoint, work.folder, request.group, kept)
     write_whole(work.folder / "quantisation.json", json.dumps(report.as_dict(), indent=2) + "\n")
     write_whole(work.folder / "quantisation.html", report.html())

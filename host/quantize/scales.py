@@ -105,4 +105,3 @@ def _by_value(scale: np.ndarray, shape: Shape) -> np.ndarray:
     """Scales of ``output``'s inputs as those of v's rows."""
     by_head = scale.reshape(shape.kv_heads, -1, shape.head_dim)
     return np.ascontiguousarray(by_head[:, 0]).reshape(-1)
-

@@ -1,7 +1,8 @@
 """The directory in which a checkpoint is made: beside its destination, and renamed when whole.
 
-After each layer the work is safe: its tensors and the streams' hidden states lie in ``DIR.partial``.
-A later run with the same settings goes on from there. ``DIR`` itself appears complete or not at all.
+After each layer the work is safe: its tensors and the streams' hidden states lie in
+``DIR.partial``. A later run with the same settings goes on from there. ``DIR`` itself appears
+complete or not at all.
 """
 
 from __future__ import annotations
@@ -96,16 +97,14 @@ class Workplace:
     def streams(self) -> dict[str, np.ndarray]:
         """The hidden states after the last layer that is done."""
         held = safetensors_file.read(self.folder / STREAMS)
-        return {
-            name: tensor.floats() for name, tensor in held.items() if name != "layers"
-        }
+        return {name: tensor.floats() for name, tensor in held.items() if name != "layers"}
 
     def finish(self, layers: int) -> None:
         """Puts the pieces together and renames the directory to its destination."""
         self._join("layer", layers, self.folder / MODEL)
         self._join("fine", layers, self.folder / mixed.FILE)
         for path in self.folder.glob("*"):
-            if path.name in (SETTINGS, STREAMS) or path.name.startswith(("layer-", "fine-", "plan")):
+            if path.name.startswith((SETTINGS, STREAMS, "layer-", "fine-", "plan")):
                 path.unlink()
         if self.destination.is_dir():
             self.destination.rmdir()
