@@ -64,12 +64,13 @@ def build(
             f"{source.label}: tensor {unused[0]}{more} has no place in a {shape.architecture} model"
             f" of {shape.layers} layers: the configuration belongs to another checkpoint"
         )
+    vectors = materialise(embedding)
     packed = source.packed_head(shape.vocabulary, shape.hidden)
     whole = packed or round_tables([head], head_bits, group)
     origin = "of the checkpoint" if packed else f"rounded from {head.name}"
     notes = {"head": f"int{whole.bits} group {whole.group}, {origin}"}
     return Model(
-        shape, materialise(embedding), layers, final_norm, whole,
+        shape, vectors, layers, final_norm, whole,
         eos_tokens, source.label, notes,
     )  # fmt: skip
 
