@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from host import tokenizer as tokenizers
 from host.chat import ChatTemplate
-from host.checkpoint import config_json, gguf_file, gguf_model, hf_model, jsonfile, packing
+from host.checkpoint import config_json, gguf_file, gguf_model, hf_model, jsonfile, mixed, packing
 from host.checkpoint.assemble import Source, build
 from host.checkpoint.errors import CheckpointError
 from host.tokenizer import Tokenizer
@@ -119,7 +119,8 @@ class HfCheckpoint:
         if self.group is None:
             source = hf_model.DenseSource(self.path, self.tensors, group)
         else:
-            source = hf_model.AwqSource(self.path, self.tensors, self.group)
+            modules = mixed.declared(self.config, self.path)
+            source = hf_model.AwqSource(self.path, self.tensors, self.group, modules)
         return build(self.shape, source, self.eos_tokens(), group, head_bits)
 
     def tokenizer(self) -> Tokenizer:

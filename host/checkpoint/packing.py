@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from host.checkpoint import mixed
 from host.checkpoint.errors import CheckpointError
 from spec import numeric
 
@@ -62,7 +63,12 @@ def _settings(settings: dict[str, Any], path: Path) -> int:
         raise CheckpointError(f"{path} has AWQ weights of {bits!r} bits; 4 are supported")
     if settings.get("zero_point", True) is not True:
         raise CheckpointError(f"{path} has AWQ weights without zero points; they are needed")
-    kept = [name for name in settings.get("modules_to_not_convert") or [] if name != "lm_head"]
+    fine = settings.get(mixed.KEY) or {}
+    kept = [
+        name
+        for name in settings.get("modules_to_not_convert") or []
+        if name != mixed.HEAD and name not in fine
+    ]
     if kept:
         raise CheckpointError(
             f"{path} leaves {kept[0]!r} unquantised (modules_to_not_convert); every linear of the"
