@@ -25,7 +25,7 @@ class ControlBridge(wiring.Component):
     no other.
 
     Members:
-        aw, ar: In streams of ``Request``; w: of ``Beat``; b, r: Out streams of ``Answer``, ``Word``.
+        aw, ar: In streams of ``Request``; w: of ``Beat``; b: Out stream of ``Answer``; r: ``Word``.
         lite: the AXI4-Lite master side of ``axi.ControlPort``.
     """
 

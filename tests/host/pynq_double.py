@@ -1,8 +1,8 @@
 """What this project uses of PYNQ 3.1.2, for environments without it: same names, same arguments.
 
-PYNQ pins NumPy below 2 and cannot live beside the rest; ``test_transport_pynq.py`` runs against
-this double here and, in its slow test, against the real package in an environment of its own, which is
-what shows that the two agree.
+PYNQ pins NumPy below 2 and cannot live beside the rest. ``test_transport_pynq.py`` runs against
+this double here and, in its slow test, against the real package in an environment of its own,
+which is what shows that the two agree.
 """
 
 from __future__ import annotations
