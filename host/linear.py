@@ -14,6 +14,7 @@ from host import blockfloat
 from host.driver import Accelerator, Handle
 from host.head import TopHead
 from host.packed import Packed
+from host.two_step import TwoStepHead
 from host.weights import Quantised, Weights
 
 Linear = Callable[[np.ndarray], np.ndarray]
@@ -46,20 +47,24 @@ class AcceleratorBackend:
             over. An engine of one token takes one term: the second would double its traffic.
         head_top_k: logits of the head that leave the engine when its caller asks for the likeliest
             only; 0 for all of them, always.
+        fine: the int8 table that decides among what the head proposes; None: the head decides.
     """
 
     def __init__(
         self, accelerator: Accelerator, two_terms: Collection[str] = TWO_TERM_OPERATIONS,
-        head_top_k: int = 0,
+        head_top_k: int = 0, fine: Quantised | None = None,
     ) -> None:  # fmt: skip
         self.accelerator = accelerator
         self.tokens = accelerator.config.tokens
         self._two_terms = two_terms if self.tokens > 1 else ()
         self._head_top_k = head_top_k
+        self._fine = fine
 
     def load(self, weights: Weights, operation: str) -> Linear:
         """Packs the matrix into the device's memory."""
         handle = self.accelerator.load(weights, operation)
+        if operation == "head" and self._fine is not None:
+            return TwoStepHead(self.accelerator, handle, self._fine)
         two_terms = operation in self._two_terms
         linear = self._linear(handle, two_terms)
         if operation != "head" or not self._head_top_k or weights.rows < 2:

@@ -17,6 +17,7 @@ from host.head import TopHead
 from host.linear import Backend, Linear
 from host.norm import rms_norm, swiglu
 from host.rope import Rope
+from host.two_step import TwoStepHead
 from host.weights import Layer, Model, Weights
 from spec.errors import UserError
 
@@ -85,7 +86,12 @@ class Transformer:
     @property
     def full_passes(self) -> int:
         """Times that a head by top-k had to compute all logits after all."""
-        return self._head.full_passes if isinstance(self._head, TopHead) else 0
+        return self._head.full_passes if isinstance(self._head, (TopHead, TwoStepHead)) else 0
+
+    @property
+    def candidates(self) -> int:
+        """Tokens between which the head decides, of each pass; 0: all of them."""
+        return self._head.top_k if isinstance(self._head, TwoStepHead) else 0
 
     def forward(
         self,
@@ -169,6 +175,6 @@ class Transformer:
 
     def _logits(self, hidden: np.ndarray, likeliest: int | None = None) -> np.ndarray:
         normed = rms_norm(hidden, self.model.final_norm, self.model.shape.norm_epsilon)
-        if likeliest is not None and isinstance(self._head, TopHead):
+        if likeliest is not None and isinstance(self._head, (TopHead, TwoStepHead)):
             return self._head.likeliest(normed, likeliest)
         return self._head(normed)

@@ -123,7 +123,7 @@ def test_length(module: str, path: Path) -> None:
     [
         ("spec", None),
         ("host", ()),
-        ("hwgen", ("generator",)),
+        ("hwgen", ("generator", "vivado")),
         ("sim", ("generator", "simulation")),
         ("tests", ("generator", "simulation", "development", "comparison")),
     ],

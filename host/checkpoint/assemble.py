@@ -44,6 +44,9 @@ class Source(Protocol):
     def head_name(self, tied: bool) -> str:
         """The tensor that the LM head is made from."""
 
+    def packed_head(self, rows: int, columns: int) -> Quantised | None:
+        """The head in integers, where the checkpoint brings one."""
+
     def unused(self) -> list[str]:
         """Tensors that nobody asked for and that mean something."""
 
@@ -54,7 +57,8 @@ def build(
     """Loads every tensor that ``shape`` calls for, and no other.
 
     Args:
-        group: for what is rounded here: the head, and the linears of unquantised sources.
+        group: for what is rounded here: the linears of unquantised sources, and the head unless the
+            source brings one in integers.
         head_bits: 4 or 8.
 
     Raises:
@@ -64,9 +68,13 @@ def build(
     layers, final_norm = _rest(
         shape, source, lambda parts, columns: source.linear(parts, columns, group)
     )
-    notes = {"head": f"int{head_bits} group {group}, rounded from {head.name}", **source.notes}
+    vectors = materialise(embedding)
+    packed = source.packed_head(shape.vocabulary, shape.hidden)
+    whole = packed or round_tables([head], head_bits, group)
+    origin = "of the checkpoint" if packed else f"rounded from {head.name}"
+    notes = {"head": f"int{whole.bits} group {whole.group}, {origin}", **source.notes}
     return Model(
-        shape, materialise(embedding), layers, final_norm, round_tables([head], head_bits, group),
+        shape, vectors, layers, final_norm, whole,
         eos_tokens, source.label, notes,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from host import tokenizer as tokenizers
 from host.chat import ChatTemplate
-from host.checkpoint import config_json, gguf_file, gguf_model, hf_model, jsonfile, packing
+from host.checkpoint import config_json, gguf_file, gguf_model, hf_model, jsonfile, mixed, packing
 from host.checkpoint.assemble import Source, build, build_dense
 from host.checkpoint.compressed import CompressedSource
 from host.checkpoint.errors import CheckpointError
@@ -141,7 +141,8 @@ class HfCheckpoint:
             return hf_model.DenseSource(self.path, self.tensors, group)
         if self.packing.name == packing.AWQ:
             assert self.packing.group is not None
-            return hf_model.AwqSource(self.path, self.tensors, self.packing.group)
+            modules = mixed.declared(self.config, self.path)
+            return hf_model.AwqSource(self.path, self.tensors, self.packing.group, modules)
         kind = CompressedSource if self.packing.name == packing.COMPRESSED else GptqSource
         return kind(self.path, self.tensors, self.packing)
 

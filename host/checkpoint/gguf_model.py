@@ -228,6 +228,10 @@ class GgufSource:
         """See ``assemble.Source``."""
         return "model.embed_tokens.weight" if tied else "lm_head.weight"
 
+    def packed_head(self, rows: int, columns: int) -> Quantised | None:
+        """See ``assemble.Source``."""
+        return None
+
     def unused(self) -> list[str]:
         """See ``assemble.Source``."""
         return [name for name in self.file.tensors if name not in self.asked]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from host.checkpoint import mixed
 from host.checkpoint.errors import CheckpointError
 from spec import numeric
 
@@ -89,7 +90,8 @@ def _awq_group(settings: dict[str, Any], path: Path) -> int:
         raise CheckpointError(f"{path} has AWQ weights of {bits!r} bits; 4 are supported")
     if settings.get("zero_point", True) is not True:
         raise CheckpointError(f"{path} has AWQ weights without zero points; they are needed")
-    _all_quantised(settings.get("modules_to_not_convert"), "modules_to_not_convert", path)
+    fine = settings.get(mixed.KEY) or {}
+    _all_quantised(settings.get("modules_to_not_convert"), "modules_to_not_convert", path, fine)
     group = settings.get("group_size", settings.get("q_group_size"))
     if group not in numeric.GROUPS:
         raise CheckpointError(f"{path} has AWQ groups of {group!r}; one of {numeric.GROUPS} needed")
@@ -184,11 +186,11 @@ def _group(group: Any, method: str, path: Path) -> int | None:
     )
 
 
-def _all_quantised(kept: Any, key: str, path: Path) -> None:
-    """Refuses a checkpoint that leaves linears of the layers unquantised."""
+def _all_quantised(kept: Any, key: str, path: Path, held: Collection[str] = ()) -> None:
+    """Refuses a checkpoint that leaves linears of the layers unquantised; ``held``: elsewhere."""
     if not isinstance(kept, list):
         kept = [] if kept is None else [kept]
-    kept = [name for name in kept if name != "lm_head"]
+    kept = [name for name in kept if name != mixed.HEAD and name not in held]
     if kept:
         raise CheckpointError(
             f"{path} leaves {kept[0]!r} unquantised ({key}); every linear of the layers must be"
