@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from host.cli.devices import devices
+from host.cli.eval import evaluate
 from host.cli.generate import generate
 from host.cli.quantize import quantize
 from spec.errors import exit_with_sentence
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 for command in (generate, quantize, devices):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 def main() -> None:
