@@ -155,4 +155,5 @@ def plain_int8(weights: np.ndarray, group: int) -> Quantised:
 def _damped(hessian: np.ndarray, part: float) -> np.ndarray:
     """H with ``part`` of its mean diagonal added; positive definite even where inputs are zero."""
     mean = float(np.diagonal(hessian).mean())
-    return hessian + np.eye(len(hessian), dtype=np.float32) * np.float32(part * mean or 1.0)
+    added = part * mean if mean > 0 else 1.0
+    return hessian + np.eye(len(hessian), dtype=np.float32) * np.float32(added)

@@ -102,7 +102,9 @@ class LayerQuantiser:
             wanted = getattr(inputs, name)
             if name in choices:
                 wanted = wanted / choices[name].scale
-            statistics = Statistics.measure(given, wanted, lacking)
+            statistics = Statistics.measure(
+                given, wanted, lacking if self.settings.residual else None
+            )
             strength = choices[name].strength if name in choices else 0.0
             weights = getattr(layer, name)
             result, errors = fit_matrix(weights, statistics, bits[name], self.settings)
