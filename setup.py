@@ -7,7 +7,7 @@ setup(
         # Opened by ctypes: needs a C compiler, but neither Python's headers nor its ABI.
         Extension(
             "host.kernels._kernels",
-            sources=["host/kernels/kernels.c"],
+            sources=["host/kernels/kernels.c", "host/kernels/rescore.c"],
             extra_compile_args=["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror=vla"],
             extra_link_args=["-pthread"],
         )

@@ -17,7 +17,8 @@ from host.head import TopHead
 from host.linear import Backend, Linear
 from host.norm import rms_norm, swiglu
 from host.rope import Rope
-from host.weights import Layer, Model, Quantised
+from host.two_step import TwoStepHead
+from host.weights import Layer, Model, Weights
 from spec.errors import UserError
 
 OPERATIONS = ("qkv", "output", "gate_up", "down", "head")
@@ -38,9 +39,9 @@ class _Linears:
     down: Linear
 
 
-def matrices(model: Model) -> list[tuple[str, Quantised]]:
+def matrices(model: Model) -> list[tuple[str, Weights]]:
     """Every matrix that runs on the accelerator, with its operation, layer by layer."""
-    result = []
+    result: list[tuple[str, Weights]] = []
     for layer in model.layers:
         result += [(name, getattr(layer, name)) for name in OPERATIONS[:-1]]
     return [*result, ("head", model.head)]
@@ -85,7 +86,12 @@ class Transformer:
     @property
     def full_passes(self) -> int:
         """Times that a head by top-k had to compute all logits after all."""
-        return self._head.full_passes if isinstance(self._head, TopHead) else 0
+        return self._head.full_passes if isinstance(self._head, (TopHead, TwoStepHead)) else 0
+
+    @property
+    def candidates(self) -> int:
+        """Tokens between which the head decides, of each pass; 0: all of them."""
+        return self._head.top_k if isinstance(self._head, TwoStepHead) else 0
 
     def forward(
         self,
@@ -169,6 +175,6 @@ class Transformer:
 
     def _logits(self, hidden: np.ndarray, likeliest: int | None = None) -> np.ndarray:
         normed = rms_norm(hidden, self.model.final_norm, self.model.shape.norm_epsilon)
-        if likeliest is not None and isinstance(self._head, TopHead):
+        if likeliest is not None and isinstance(self._head, (TopHead, TwoStepHead)):
             return self._head.likeliest(normed, likeliest)
         return self._head(normed)

@@ -38,6 +38,8 @@ class Head:
     """The largest ones of each token; 0: all of them."""
     full_passes: int = 0
     """Tokens for which those did not decide, so that all logits were computed as well."""
+    two_step: bool = False
+    """They were proposed by an int4 head and decided by the int8 one (host.two_step)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,11 @@ class Report:
             "device": self.device,
             "config": config.name,
             "digest": f"{digest(config):016x}",
-            "head": {"top_k": self.head.top_k or None, "full_passes": self.head.full_passes},
+            "head": {
+                "top_k": self.head.top_k or None,
+                "full_passes": self.head.full_passes,
+                "two_step": self.head.two_step,
+            },
             "totals": {
                 **self._cost(_sum(self.passes())),
                 "prefill": self._cost(_sum(self.passes("prefill"))),
@@ -227,4 +233,6 @@ def _head(head: Head) -> str:
     """What the caption adds when not all logits left the device."""
     if not head.top_k:
         return ""
+    if head.two_step:
+        return f"\nLM head in two steps: int4 proposes {head.top_k}, int8 decides."
     return f"\nLM head by top-{head.top_k}; all logits for {head.full_passes} tokens."

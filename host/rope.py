@@ -57,3 +57,13 @@ class Rope:
         low *= cos
         low -= high * sin
         high[...] = turned
+
+    def rotate_back(self, heads: np.ndarray, start: int) -> None:
+        """The inverse of ``rotate``, which is also its derivative's transpose; in place."""
+        cos = self._cos[start : start + len(heads)]
+        sin = self._sin[start : start + len(heads)]
+        low, high = heads[:, :, : self._half], heads[:, :, self._half :]
+        turned = high * cos - low * sin
+        low *= cos
+        low += high * sin
+        high[...] = turned

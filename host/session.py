@@ -93,8 +93,12 @@ def choose_context(model: Model, asked: int | None) -> int:
     return asked
 
 
-def check_head(top_k: int, sampling: Sampling) -> None:
-    """Raises HeadError when ``top_k`` logits cannot decide what all logits would."""
+def check_head(top_k: int, sampling: Sampling, full: str = "--head-top-k full") -> None:
+    """Raises HeadError when ``top_k`` logits cannot decide what all logits would.
+
+    Args:
+        full: the option that asks for all of them.
+    """
     if top_k == 0:
         return
     check_top_k(top_k)
@@ -105,8 +109,8 @@ def check_head(top_k: int, sampling: Sampling) -> None:
         f"sampling keeps {needed or 'all'} tokens"
     )  # fmt: skip
     raise HeadError(
-        f"--head-top-k {top_k} gives {top_k} logits but {reason}: use --head-top-k full, or sample"
-        f" with --top-k 1..{top_k} and no penalty"
+        f"a head by top-{top_k} gives {top_k} logits but {reason}: use {full}, or sample with"
+        f" --top-k 1..{top_k} and no penalty"
     )
 
 
@@ -143,11 +147,11 @@ class Session:
         accelerator = Accelerator(transport)
         transformer = Transformer(
             model,
-            AcceleratorBackend(accelerator, head_top_k=head_top_k),
+            AcceleratorBackend(accelerator, head_top_k=head_top_k, fine=model.fine),
             context,
             lambda done, total: progress("packing weights", done, total),
         )
-        return cls(model, accelerator, transformer, head_top_k)
+        return cls(model, accelerator, transformer, transformer.candidates or head_top_k)
 
     def run(
         self,
@@ -168,7 +172,8 @@ class Session:
             HeadError: the head's top-k does not decide what the sampler would choose.
             DeviceError: the device reported an error.
         """
-        check_head(self.head_top_k, sampling)
+        two_step = self.model.fine is not None
+        check_head(self.head_top_k, sampling, "--head int8" if two_step else "--head-top-k full")
         check_prompt(len(prompt), self.transformer.cache.context)
         self.transformer.reset()
         full_before = self.transformer.full_passes
@@ -184,7 +189,7 @@ class Session:
             emit=emit,
             progress=lambda done, total: progress("reading the prompt", done, total),
         )
-        head = Head(self.head_top_k, self.transformer.full_passes - full_before)
+        head = Head(self.head_top_k, self.transformer.full_passes - full_before, two_step)
         device = self.accelerator.transport.name
         return Report(generation, device, self.accelerator.config, self.model.source, head)
 

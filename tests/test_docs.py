@@ -40,6 +40,10 @@ COMMANDS = {
     "hwgen bench token --model qwen2.5-0.5b --head int4 --memory ddr4-2133": "parse",
     "hwgen bench matmul --model qwen2.5-0.5b --tokens 8": "parse",
     "hwgen generate --config tiny -o build/tiny": "run",
+    "hwgen build --board kv260 --config tiny -o build/board": "parse",
+    "kria-llm quantize ./Qwen2.5-0.5B-Instruct -o qwen-awq": "parse",
+    "kria-llm quantize ./Qwen2.5-0.5B-Instruct -o qwen-awq-5 --bits 5.0 --head int4": "parse",
+    'kria-llm generate "What is the capital of France?" --model qwen-awq': "parse",
     VERIFY: "run",
 }
 """Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.

@@ -9,6 +9,7 @@ import typer
 
 from host.cli.devices import devices
 from host.cli.generate import generate
+from host.cli.quantize import quantize
 from spec.errors import exit_with_sentence
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, devices):
+for command in (generate, quantize, devices):
     app.command()(command)
 
 
