@@ -1,0 +1,1 @@
+"""Transports to a real board: ``uio`` (plain Linux) and ``pynq``. Neither needs the generator."""
