@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from host import checkpoint
+from host.cli.options import INTERRUPTED
 from host.progress import Stages
 from host.quantize import calibration
 from host.quantize.run import Request, quantise
@@ -77,7 +78,12 @@ def quantize(
             else calibration.read(calibration_text)
         )
         request = Request(group, head, bits, text, name, sequences, sequence, scales)
-        report = quantise(checkpoint.find(model), request, output, stages.update)
+        try:
+            report = quantise(checkpoint.find(model), request, output, stages.update)
+        except KeyboardInterrupt:
+            stages.stop()
+            console.print(f"interrupted: repeat the command to go on from {output}.partial")
+            raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
         return

@@ -33,6 +33,8 @@ class Report:
     wall_seconds: float
     """Of this run, not of an interrupted one before it."""
     cpu_seconds: float
+    peak_memory: int
+    """Of the process, bytes."""
 
     def bytes_by_kind(self) -> dict[str, int]:
         """Bytes that the runtime keeps: matrices with scales and zero points, vectors in fp16.
@@ -78,6 +80,7 @@ class Report:
             "calibration_tokens": self.calibration_tokens,
             "resumed_layers": self.resumed_layers,
             "wall_seconds": round(self.wall_seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1),
+            "peak_memory": self.peak_memory,
             "bits": {"average": self.plan.average, "stored": self.stored_bits()},
             "bytes": self.bytes_by_kind(), "bytes_16_bit": self.unquantised_bytes(),
             "saved": self.saved(), "paper_saved": PAPER_SAVED,
@@ -113,6 +116,9 @@ class Report:
             f" {self.plan.average:.2f} bits a weight,"
             f" {self.stored_bits():.2f} with scales and zero points",
         ]
+        fine = [f"{r.layer} {r.matrix}" for r in self.records if r.bits == 8 and r.matrix != "head"]
+        if fine and self.plan.trade:
+            result.append(f"int8, by layer: {', '.join(fine)}")
         for step in self._milestones():
             result.append(f"at {step.bits:.2f} bits: divergence of plain rounding {step.loss:.5f}")
         return result
