@@ -106,8 +106,21 @@ class Report:
             )  # fmt: skip
         return table
 
+    def trade(self) -> Table | None:
+        """What each half bit of a budget would buy; None where there was no choice."""
+        if not self.plan.trade:
+            return None
+        table = Table(title="Divergence that plain rounding would cause, nats per token")
+        for heading in ("average bits", "divergence", "of all int4", ""):
+            table.add_column(heading, justify="right")
+        for step in self._milestones():
+            share = step.loss / (self.plan.trade[0].loss or 1.0)
+            chosen = "<- spent" if abs(step.bits - self.plan.average) < 0.25 else ""
+            table.add_row(f"{step.bits:.2f}", f"{step.loss:.5f}", f"{100 * share:.1f} %", chosen)
+        return table
+
     def lines(self) -> list[str]:
-        """The same in sentences, with the trade of a budget."""
+        """The same in sentences."""
         kinds = ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in self.bytes_by_kind().items() if v)
         whole, now = self.unquantised_bytes(), sum(self.bytes_by_kind().values())
         result = [
@@ -119,8 +132,6 @@ class Report:
         fine = [f"{r.layer} {r.matrix}" for r in self.records if r.bits == 8 and r.matrix != "head"]
         if fine and self.plan.trade:
             result.append(f"int8, by layer: {', '.join(fine)}")
-        for step in self._milestones():
-            result.append(f"at {step.bits:.2f} bits: divergence of plain rounding {step.loss:.5f}")
         return result
 
     def html(self) -> str:
