@@ -113,9 +113,11 @@ class Report:
         table = Table(title="Divergence that plain rounding would cause, nats per token")
         for heading in ("average bits", "divergence", "of all int4", ""):
             table.add_column(heading, justify="right")
-        for step in self._milestones():
+        steps = self._milestones()
+        nearest = min(steps, key=lambda step: abs(step.bits - self.plan.average))
+        for step in steps:
             share = step.loss / (self.plan.trade[0].loss or 1.0)
-            chosen = "<- spent" if abs(step.bits - self.plan.average) < 0.25 else ""
+            chosen = "<- spent" if step is nearest else ""
             table.add_row(f"{step.bits:.2f}", f"{step.loss:.5f}", f"{100 * share:.1f} %", chosen)
         return table
 
