@@ -37,6 +37,9 @@ COMMANDS = {
     "make bench": "target",
     "make help": "run",
     'kria-llm generate "What is the capital of France?" --device cpu --max-tokens 16': "parse",
+    "kria-llm eval model.gguf --text news.txt --max-tokens 4096": "parse",
+    "kria-llm eval ./Qwen2.5-0.5B --unquantised --text news.txt --save-reference news.ref": "parse",
+    "kria-llm eval ./Qwen2.5-0.5B-AWQ --text news.txt --reference news.ref --json": "parse",
     "hwgen bench token --model qwen2.5-0.5b --head int4 --memory ddr4-2133": "parse",
     "hwgen bench matmul --model qwen2.5-0.5b --tokens 8": "parse",
     "hwgen generate --config tiny -o build/tiny": "run",
@@ -44,6 +47,9 @@ COMMANDS = {
     "kria-llm quantize ./Qwen2.5-0.5B-Instruct -o qwen-awq": "parse",
     "kria-llm quantize ./Qwen2.5-0.5B-Instruct -o qwen-awq-5 --bits 5.0 --head int4": "parse",
     'kria-llm generate "What is the capital of France?" --model qwen-awq': "parse",
+    "kria-llm doctor --device uio": "parse",
+    "kria-llm selftest --device uio": "parse",
+    'kria-llm generate "What is DDR?" --device uio --check-every 100 --counters run.prom': "parse",
     VERIFY: "run",
 }
 """Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.
