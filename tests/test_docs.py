@@ -57,8 +57,9 @@ COMMANDS = {
     VERIFY: "run",
 }
 """Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.
-``package``: tests/package runs such. ``target``: make knows what to do. ``parse``: it needs the embedded model or minutes, so its command
-line is parsed (`make demo` and tests/sim/test_bench.py run such)."""
+``package``: tests/package runs such. ``target``: make knows what to do. ``parse``: it needs the
+embedded model or minutes, so its command line is parsed (`make demo` and tests/sim/test_bench.py
+run such)."""
 
 QWEN = ((1152, 896), (896, 896), (9728, 896), (896, 4864))
 """Rows and columns of one Qwen2.5-0.5B layer's matrices: qkv, output, gate and up, down."""
