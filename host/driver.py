@@ -13,12 +13,12 @@ from typing import Any, overload
 
 import numpy as np
 
-from host import blockfloat, largest, pack
+from host import blockfloat, largest, packed
 from host.commandlist import Command, CommandList, Memory
 from host.counters import Counters
 from host.largest import Largest
 from host.transport import Buffer, Transport
-from host.weights import Quantised
+from host.weights import Weights
 from spec import commands, layout, registers
 from spec.config import Config
 from spec.digest import digest
@@ -87,17 +87,18 @@ class Accelerator:
         """Writes a register by name."""
         self.transport.write_register(registers.OFFSETS[name], value)
 
-    def load(self, weights: Quantised, operation: str = "matmul") -> Handle:
-        """Packs a matrix into the device's memory and prepares its matmuls.
+    def load(self, weights: Weights, operation: str = "matmul") -> Handle:
+        """Puts a matrix into the device's memory, packed if it is not, and prepares its matmuls.
 
         Raises:
             LayoutError: the engine cannot hold its shape or format.
+            PackError: floats, or packed for another configuration.
             DeviceError: the device's memory is short.
         """
-        config, matrix = self.config, pack.matrix(self.config, weights)
+        config, matrix = self.config, packed.matrix(self.config, weights)
         stride = layout.port_stride(config, matrix.beats)
         region = self._memory.allocate("weights", layout.region_bytes(config, matrix.beats))
-        pack.pack_weights(config, weights, region.array, stride)
+        packed.put(config, weights, region.array, stride)
         self.transport.flush(region)
         handle = Handle(matrix, operation, region, stride)
         results = self._memory.reuse("results", largest.buffer_bytes(matrix))
@@ -294,11 +295,11 @@ class Accelerator:
                 )
 
 
-def memory_needed(config: Config, matrices: Iterable[Quantised]) -> int:
+def memory_needed(config: Config, matrices: Iterable[Weights]) -> int:
     """Bytes of device memory that these matrices and the driver's buffers take."""
     total, most, count = _activation_bytes(config), 0, 0
     for weights in matrices:
-        matrix = pack.matrix(config, weights)
+        matrix = packed.matrix(config, weights)
         total += layout.region_bytes(config, matrix.beats)
         most = max(most, largest.buffer_bytes(matrix))
         count += 1

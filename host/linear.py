@@ -13,7 +13,8 @@ import numpy as np
 from host import blockfloat
 from host.driver import Accelerator, Handle
 from host.head import TopHead
-from host.weights import Quantised
+from host.packed import Packed
+from host.weights import Quantised, Weights
 
 Linear = Callable[[np.ndarray], np.ndarray]
 """[tokens, K] float32 -> [tokens, N] float32."""
@@ -25,7 +26,7 @@ class Backend(Protocol):
     tokens: int
     """Most tokens that one call takes without a second pass over the weights."""
 
-    def load(self, weights: Quantised, operation: str) -> Linear:
+    def load(self, weights: Weights, operation: str) -> Linear:
         """Makes a matrix ready. ``operation`` is what reports file it under."""
 
 
@@ -56,13 +57,14 @@ class AcceleratorBackend:
         self._two_terms = two_terms if self.tokens > 1 else ()
         self._head_top_k = head_top_k
 
-    def load(self, weights: Quantised, operation: str) -> Linear:
+    def load(self, weights: Weights, operation: str) -> Linear:
         """Packs the matrix into the device's memory."""
         handle = self.accelerator.load(weights, operation)
         two_terms = operation in self._two_terms
         linear = self._linear(handle, two_terms)
         if operation != "head" or not self._head_top_k or weights.rows < 2:
             return linear
+        assert isinstance(weights, (Quantised, Packed))  # the driver refuses everything else
         terms = split if two_terms else None
         return TopHead(self.accelerator, handle, weights, linear, terms, self._head_top_k)
 
@@ -93,22 +95,17 @@ def split(activations: np.ndarray) -> np.ndarray:
 
 
 class FloatBackend:
-    """The reference: the same rounded weights in float32, activations unrounded."""
+    """The reference: the same weights in float32, activations unrounded."""
 
     def __init__(self, tokens: int = 64) -> None:
         self.tokens = tokens
 
-    def load(self, weights: Quantised, operation: str) -> Linear:
-        """Dequantises the matrix; it takes four bytes a weight."""
-        transposed = dequantise(weights).T
+    def load(self, weights: Weights, operation: str) -> Linear:
+        """Takes the matrix as floats: four bytes a weight."""
+        transposed = weights.floats().T
         return lambda activations: activations @ transposed
 
 
 def dequantise(weights: Quantised) -> np.ndarray:
     """[N, K] float32: (values - zeros) * scales, group by group."""
-    rows, columns = weights.values.shape
-    values = weights.values.astype(np.float32).reshape(rows, -1, weights.group)
-    if weights.zeros is not None:
-        values -= weights.zeros[:, :, None]
-    values *= weights.scales[:, :, None].astype(np.float32)
-    return values.reshape(rows, columns)
+    return weights.floats()

@@ -17,7 +17,7 @@ from host.head import TopHead
 from host.linear import Backend, Linear
 from host.norm import rms_norm, swiglu
 from host.rope import Rope
-from host.weights import Layer, Model, Quantised
+from host.weights import Layer, Model, Weights
 from spec.errors import UserError
 
 OPERATIONS = ("qkv", "output", "gate_up", "down", "head")
@@ -38,9 +38,9 @@ class _Linears:
     down: Linear
 
 
-def matrices(model: Model) -> list[tuple[str, Quantised]]:
+def matrices(model: Model) -> list[tuple[str, Weights]]:
     """Every matrix that runs on the accelerator, with its operation, layer by layer."""
-    result = []
+    result: list[tuple[str, Weights]] = []
     for layer in model.layers:
         result += [(name, getattr(layer, name)) for name in OPERATIONS[:-1]]
     return [*result, ("head", model.head)]
