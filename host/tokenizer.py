@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers import Tokenizer as Backend
 
 from host.sentence import printable
@@ -86,6 +94,16 @@ class Tokenizer:
             special: keep special tokens' texts.
         """
         return self._backend.decode(list(ids), skip_special_tokens=not special)
+
+    def save(self, path: Path) -> None:
+        """Writes a ``tokenizer.json`` that ``from_json`` reads; it holds the start ids as well."""
+        if self.start:
+            names = [str(self._backend.id_to_token(index)) for index in self.start]
+            self._backend.post_processor = processors.TemplateProcessing(
+                single=[*names, "$A"],
+                special_tokens=list(zip(names, self.start)),  # noqa: B905
+            )
+        self._backend.save(str(path))
 
     def stream(self) -> TextStream:
         """A decoder for ids that come one at a time."""

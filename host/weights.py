@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Weights(Protocol):
         """The weights, [N, K] float32."""
 
 
+@runtime_checkable
 class Integers(Weights, Protocol):
     """A matrix of integers with group scales, in whichever form it is held."""
 
@@ -176,3 +177,6 @@ class Model:
     source: str
     """Path and packing, for reports: ``model.gguf (GGUF Q4_1, rounded to int4 group 64)``"""
     notes: dict[str, str] = field(default_factory=dict)
+    fine: Quantised | None = None
+    """int8 [vocabulary, hidden]: decides among what ``head`` proposes (host.two_step); None where
+    ``head`` decides alone."""

@@ -59,7 +59,11 @@ def imports(source: str, module: str, is_package: bool = False) -> Iterator[tupl
                 yield node.lineno, str(first.value)
 
 
-MODULES = {"cocotb": {"cocotb", "cocotb_tools"}, "cocotbext-axi": {"cocotbext"}}
+MODULES = {
+    "cocotb": {"cocotb", "cocotb_tools"},
+    "cocotbext-axi": {"cocotbext"},
+    "pynq": {"pynq", "pyxrt"},  # pyxrt is XRT's, which PYNQ works on
+}
 """What distributions provide whose modules are named otherwise."""
 
 
@@ -122,10 +126,10 @@ def test_length(module: str, path: Path) -> None:
     ("package", "extras"),
     [
         ("spec", None),
-        ("host", ()),
-        ("hwgen", ("generator",)),
+        ("host", ("board",)),
+        ("hwgen", ("generator", "vivado")),
         ("sim", ("generator", "simulation")),
-        ("tests", ("generator", "simulation", "development", "comparison")),
+        ("tests", ("generator", "simulation", "development", "comparison", "board")),
     ],
 )
 def test_third_party_is_declared(package: str, extras: tuple[str, ...] | None) -> None:

@@ -43,7 +43,7 @@ def test_help_teaches():
     assert 'kria-llm generate "What is the capital of France?"' in text
     for option in ("--model", "--device", "--max-tokens", "--config", "--temperature", "--top-k",
                    "--top-p", "--repetition-penalty", "--seed", "--system", "--raw", "--context",
-                   "--group", "--head-bits", "--memory", "--json"):  # fmt: skip
+                   "--group", "--head", "--memory", "--json"):  # fmt: skip
         assert option in text
 
 
@@ -135,7 +135,7 @@ def test_devices_write_the_same_text(model):
         (["--context", "2"], ["tokens", "the context holds 2", "--context"]),
         (["--context", "100000"], ["--context", "100000"]),
         (["--raw", "--system", "be brief"], ["--raw", "--system"]),
-        (["--head-bits", "5"], ["head_bits", "5"]),
+        (["--head", "5"], ["--head", "5", "two-step"]),
         (["--group", "48"], ["group", "48"]),
         (["--group", "32"], ["group 32", "64"]),
     ],
