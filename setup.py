@@ -14,8 +14,15 @@ setup(
             sources=sorted(str(path) for path in KERNELS.glob("*.c")),
             depends=sorted(str(path) for path in KERNELS.glob("*.h")),
             # No contraction: a multiply-add is fused where the source says so, on every machine.
-            extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra",
-                                "-Werror=vla", "-pthread"],
+            extra_compile_args=[
+                "-std=gnu11",
+                "-O3",
+                "-ffp-contract=off",
+                "-Wall",
+                "-Wextra",
+                "-Werror=vla",
+                "-pthread",
+            ],
             extra_link_args=["-pthread", "-lm"],
         )
     ]

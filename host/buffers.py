@@ -57,7 +57,10 @@ def _sink(commands: tuple[Command, ...], tokens: int, two_terms: bool) -> Sink:
 def device_sources(lists: list[CommandList], two_terms: bool) -> Sources:
     """Results in the buffers of each list's commands, both terms to be added."""
     return (Source * len(lists))(
-        *(_source(prepared.commands, tokens + 1, two_terms) for tokens, prepared in enumerate(lists))
+        *(
+            _source(prepared.commands, tokens + 1, two_terms)
+            for tokens, prepared in enumerate(lists)
+        )
     )
 
 

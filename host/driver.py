@@ -357,7 +357,9 @@ def memory_needed(config: Config, matrices: Iterable[Weights]) -> int:
     for weights in matrices:
         matrix = packed.matrix(config, weights)
         total += layout.region_bytes(config, matrix.beats)
-        most = max(most, largest.buffer_bytes(matrix), 2 * matrix.result_bytes(config.tokens, "fp32"))
+        most = max(
+            most, largest.buffer_bytes(matrix), 2 * matrix.result_bytes(config.tokens, "fp32")
+        )
         count += 1
     # Result buffers are powers of two: together less than four times the largest need. Every
     # number of tokens has a list for all results, one for the largest and one with two terms.

@@ -68,7 +68,7 @@ class EmbeddingStep:
 
 def _table(embedding: Any) -> Table | None:
     """What the gather kernel can read; None for others."""
-    quantised = getattr(embedding, "table", None)  # host.two_step.IntegerEmbedding
+    quantised: Any = getattr(embedding, "table", None)  # host.two_step.IntegerEmbedding
     if isinstance(embedding, np.ndarray) and embedding.flags.c_contiguous:
         kinds = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
         if embedding.dtype not in kinds:

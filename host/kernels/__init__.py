@@ -23,7 +23,15 @@ from ctypes import POINTER, c_int, c_int64, c_void_p
 from functools import lru_cache
 
 from host.kernels.structures import (
-    Attention, Drawing, Matmul, Norm, Sink, Source, Swiglu, Table, address,
+    Attention,
+    Drawing,
+    Matmul,
+    Norm,
+    Sink,
+    Source,
+    Swiglu,
+    Table,
+    address,
 )  # fmt: skip
 from spec.errors import ToolError
 

@@ -182,5 +182,3 @@ def test_reuse_keeps_what_agrees_and_leaves_one():
     assert cache.reuse([1, 2, 9, 4]) == 2 and cache.tokens == [1, 2]
     assert cache.reuse([1, 2]) == 1 and cache.tokens == [1]
     assert cache.reuse([7, 1]) == 0 and cache.tokens == []
-
-
