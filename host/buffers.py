@@ -1,6 +1,6 @@
 """Where kernels put a matmul's activations and find its results, for each number of tokens.
 
-``Sinks`` and ``Sources`` are arrays for the compiled kernels: entry n - 1 serves a pass of n tokens.
+``Sinks`` and ``Sources`` are arrays for the kernels: entry n - 1 serves a pass of n tokens.
 They are made once, when a matrix is loaded; nothing changes them afterwards.
 """
 
