@@ -47,6 +47,9 @@ COMMANDS = {
     "kria-llm quantize ./Qwen2.5-0.5B-Instruct -o qwen-awq": "parse",
     "kria-llm quantize ./Qwen2.5-0.5B-Instruct -o qwen-awq-5 --bits 5.0 --head int4": "parse",
     'kria-llm generate "What is the capital of France?" --model qwen-awq': "parse",
+    "kria-llm doctor --device uio": "parse",
+    "kria-llm selftest --device uio": "parse",
+    'kria-llm generate "What is DDR?" --device uio --check-every 100 --counters run.prom': "parse",
     VERIFY: "run",
 }
 """Every command of a ```sh block, and how it is checked. ``run``: it is run and ends with 0.

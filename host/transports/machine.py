@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import struct
@@ -111,6 +112,25 @@ class Machine:
                 " package's udev rules"
             ) from None
         return Window(memory, start, size)
+
+    def lock(self, name: str) -> int:
+        """Takes a file for this process until the handle is closed.
+
+        Raises:
+            AccessError: another process has it, or it is not there.
+        """
+        try:
+            handle = os.open(self.path(name), os.O_RDWR)
+        except OSError as error:
+            raise AccessError(f"{name} cannot be opened ({error.strerror}): run as root") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise AccessError(
+                f"another process uses {name}: end it, or wait until it is done"
+            ) from None
+        return handle
 
     def run(self, *command: str) -> tuple[int, str]:
         """Exit code and output of a program; 127 when it is not installed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,17 @@ class UioDevice(BoardDevice):
         self.system.check_reachable()
         self.system.set_clock()
         self.system.set_widths(config)
-        self._window = self._machine.map(f"/dev/{find_uio(self._machine)}", registers.WINDOW_BYTES)
+        node = f"/dev/{find_uio(self._machine)}"
+        self._lock = self._machine.lock(node)
+        try:
+            self._open(node, memory_bytes, udmabuf)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _open(self, node: str, memory_bytes: int, udmabuf: str | None) -> None:
+        """Maps registers and memory once the node is this process's alone."""
+        self._window = self._machine.map(node, registers.WINDOW_BYTES)
         self._buffer = udmabuf or find_udmabuf(self._machine)
         self._open_memory(memory_bytes)
         self.clock_mhz = self.check_clock()
@@ -85,6 +96,7 @@ class UioDevice(BoardDevice):
         self._region = np.zeros(0, np.uint8)
         self._window.close()
         self._memory.close()
+        os.close(self._lock)
 
     def _open_memory(self, memory_bytes: int) -> None:
         folder = f"/sys/class/u-dma-buf/{self._buffer}"

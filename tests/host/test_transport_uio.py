@@ -126,7 +126,7 @@ FAULTS = [
     (lambda board: board.file("/sys/class/u-dma-buf/udmabuf0/phys_addr", "none"), ToolError,
      "holds 'none', no number"),
     (lambda board: os.remove(board.path(zynq.MEMORY)), AccessError, "/dev/mem cannot be mapped"),
-    (lambda board: os.remove(board.path("/dev/uio4")), AccessError, "/dev/uio4 cannot be mapped"),
+    (lambda board: os.remove(board.path("/dev/uio4")), AccessError, "/dev/uio4 cannot be opened"),
 ]  # fmt: skip
 
 
@@ -178,3 +178,11 @@ def test_memory_ends_with_a_sentence(board):
 def test_an_unknown_option_is_refused(board):
     with pytest.raises(ToolError, match="no option 'memory'; it has: machine, udmabuf"):
         open(TINY, REGION, memory="ideal")
+
+
+def test_a_second_process_is_refused(board):
+    device = UioDevice(TINY, REGION, machine=board)
+    with pytest.raises(AccessError, match="another process uses /dev/uio4"):
+        UioDevice(TINY, REGION, machine=board)
+    device.close()
+    UioDevice(TINY, REGION, machine=board).close()
