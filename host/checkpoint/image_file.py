@@ -24,7 +24,7 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Buffer, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class ImageFile:
         """
         entry = self.entries[name]
         found = self.data[entry.offset : entry.offset + entry.size]
-        if f"{zlib.crc32(found):08x}" != entry.crc32:
+        if f"{zlib.crc32(found.data):08x}" != entry.crc32:
             raise CheckpointError(
                 f"{self.path} is damaged: tensor {name} does not match its checksum; copy the file"
                 " again, or pack the model again"
@@ -100,14 +100,14 @@ def pages(size: int) -> int:
 
 def write(
     path: Path, digest: int, about: dict[str, Any],
-    tensors: Iterable[tuple[Entry, Buffer]], planned: list[Entry],
+    tensors: Iterable[tuple[Entry, np.ndarray]], planned: list[Entry],
 ) -> dict[str, Entry]:  # fmt: skip
     """Writes an image beside ``path`` and renames it.
 
     Args:
         about: goes into the header beside the table.
-        tensors: in the order of ``planned``, with their bytes without padding; offset, size and
-            checksum are filled in here.
+        tensors: in the order of ``planned``, with their bytes (uint8, without padding); offset,
+            size and checksum are filled in here.
         planned: the same entries; they say how long the header will be.
 
     Returns:
@@ -123,11 +123,10 @@ def write(
         file.write(bytes(start))
         position = start
         for entry, content in tensors:
-            content = memoryview(content).cast("B")
             padding = bytes(pages(len(content)) - len(content))
-            file.write(content)
+            file.write(content.data)
             file.write(padding)
-            crc = zlib.crc32(padding, zlib.crc32(content))
+            crc = zlib.crc32(padding, zlib.crc32(content.data))
             size = len(content) + len(padding)
             fields = asdict(entry) | {"offset": position, "size": size, "crc32": f"{crc:08x}"}
             entries.append(Entry(**fields))
