@@ -10,6 +10,7 @@ import typer
 from host.cli.devices import devices
 from host.cli.doctor import doctor
 from host.cli.eval import evaluate
+from host.cli.firmware import app as firmware
 from host.cli.generate import generate
 from host.cli.pack import pack
 from host.cli.quantize import quantize
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (generate, quantize, pack, devices, doctor, selftest):
     app.command()(command)
 app.command("eval")(evaluate)
+app.add_typer(firmware)
 
 
 def main() -> None:
