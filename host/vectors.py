@@ -1,4 +1,4 @@
-"""Test vectors: one matmul with operands and wanted results in a file, for every level of the design.
+"""Test vectors: one matmul with operands and wanted results in a file, for every level.
 
 The golden model, the simulated Verilog, its gates, the compiled kernels and the board all run the
 same file: it holds operands, not packed regions, so it does not depend on ports or tiles. A file is
@@ -137,12 +137,12 @@ def load(path: Path) -> Vector:
         VectorError: missing, too large, not a vector, or one whose values are out of range.
     """
     if not path.is_file():
-        raise VectorError(f"there is no vector file {str(path)!r}: give one that was written before")
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
+        raise VectorError(
+            f"there is no vector file {str(path)!r}: give one that was written before"
+        )
+    if path.stat().st_size > MAX_BYTES:
         raise VectorError(f"{path} is larger than {MAX_BYTES} bytes: not a test vector")
-    return parse(data, str(path))
+    return parse(path.read_bytes(), str(path))
 
 
 def parse(data: bytes, name: str) -> Vector:
@@ -172,11 +172,11 @@ def parse(data: bytes, name: str) -> Vector:
         head["bits"], head["group"], arrays["values"], arrays["scales"].view(np.float16),
         arrays.get("zeros"),
     )  # fmt: skip
+    bases, shifts, mantissas = (arrays[key] for key in ("bases", "shifts", "mantissas"))
     return Vector(
-        weights=weights, fmt=head["format"], config=config,
-        **{key: arrays[key] for key in ("bases", "shifts", "mantissas", "wanted")},
-        **{key: head.get(key) for key in ("top_k", "stall_seed", "latency")},
-        **{key: head.get(key, "") for key in TEXTS},
+        head.get("name", ""), weights, bases, shifts, mantissas, head["format"], head["top_k"],
+        arrays["wanted"], config, head.get("stall_seed"), head.get("latency"),
+        head.get("memory", "ideal"), head.get("layer", ""), head.get("matmul", ""),
     )  # fmt: skip
 
 

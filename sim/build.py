@@ -93,7 +93,8 @@ class Recipe:
     def digest(self) -> str:
         """Name of the build: 32 hexadecimal digits over all that it depends on."""
         parts = [
-            self.verilog, *self.verilator_flags, *map(str, self.optimise.items()), *_tool_versions(),
+            self.verilog, *self.verilator_flags, *map(str, self.optimise.items()),
+            *_tool_versions(),
             *(f"{path.name}\n{path.read_text()}" for path in sorted(HARNESS.iterdir())),
         ]  # fmt: skip
         return digest_of(*parts)

@@ -1,4 +1,4 @@
-"""Runs a case of ``hwgen verify`` again: with a trace to find the first divergence, or from a file."""
+"""Runs a case of ``hwgen verify`` again: with a trace, to find the divergence, or from a file."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def explain(asked: Asked, report: Report) -> tuple[Divergence | None, Asked]:
         )  # fmt: skip
     if found is None:
         return None, asked
-    where = {"layer": asked.layer, "matmul": asked.matmul}
-    return dataclasses.replace(found, row=found.row + first_row, **where), asked
+    found = dataclasses.replace(found, layer=asked.layer, matmul=asked.matmul)
+    return dataclasses.replace(found, row=found.row + first_row), asked
 
 
 def _stages(asked: Asked, report: Report) -> stages.Wanted:

@@ -1,4 +1,4 @@
-"""What every stage of the engine must show for each beat of one command: golden's intermediate values.
+"""What every stage of the engine must show for each beat of a command, by golden.
 
 Read from the memory image like the reference itself, and composed of its stages.
 """
@@ -138,7 +138,7 @@ def recovered(
 
 
 def rounded(totals: np.ndarray, bases: np.ndarray, fmt: str) -> np.ndarray:
-    """Patterns [rows, tokens] object of exact sums; bf16 in the upper half, as the engine has it."""
+    """Patterns [rows, tokens] object of exact sums; bf16 in the upper half, as in the engine."""
     lift = 32 - numeric.RESULT_BITS[fmt]
     out = np.empty(totals.shape, object)
     for row, token in np.ndindex(totals.shape):

@@ -271,8 +271,10 @@ def command(
     recorded: Annotated[
         Path | None,
         typer.Option(
-            "--replay", help="Run a vector or replay file again instead; only --json goes with it.",
-            metavar="FILE", show_default=False,
+            "--replay",
+            help="Run a vector or replay file again instead; only --json goes with it.",
+            metavar="FILE",
+            show_default=False,
         ),
     ] = None,
     save: Annotated[
