@@ -214,6 +214,14 @@ def test_untied_tables_cannot_be_shared():
         image.share_embedding(model)
 
 
+def test_one_table_rounded_twice_may_be_shared():
+    model = dataclasses.replace(random_model(1, shape()), shape=shape(tied=False))
+    noise = np.random.default_rng(1).normal(0, 0.1, model.embedding.shape)
+    table = model.head.floats() * (1 + noise)
+    twice = dataclasses.replace(model, embedding=table.astype(np.float16))
+    assert isinstance(image.share_embedding(twice).embedding, IntegerEmbedding)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     """A tiny Qwen2 with a tokenizer."""
