@@ -280,6 +280,7 @@ def test_command_on_an_image_of_something_else(model, tmp_path):
         (["MODEL"], ["-o FILE"]),
         (["-o", "x.image"], ["MODEL"]),
         (["MODEL", "-o", "/nowhere/x.image"], ["/nowhere/x.image", "folder"]),
+        (["MODEL", "-o", "MODEL"], ["is the model itself"]),
         (["MODEL", "-o", "x.image", "--embedding", "none"], ["--embedding", "none"]),
         (["MODEL", "-o", "x.image", "--head", "int2"], ["--head", "int2"]),
         (["MODEL", "-o", "x.image", "--group", "32"], ["group 32", "64"]),
