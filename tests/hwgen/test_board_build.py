@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hwgen import generate
 from hwgen.board import boards, clocking, files, plain, reports, vivado, wrapper
 from hwgen.board.command import build
 from hwgen.synthesis import yosys
@@ -91,6 +92,12 @@ def test_interfaces_are_what_vivado_infers(config):
         assert inferred["m_axi_hp1"].access == "READ_ONLY"
 
 
+@pytest.mark.parametrize("config", [TINY, Config(ports=2, tokens=1)], ids=lambda c: c.name)
+def test_the_wrappers_ports_are_the_engines(config):
+    listed = {port["name"]: (port["direction"], port["width"]) for port in generate.ports(config)}
+    assert wrapper.ports(wrapper.verilog(config)) == listed
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -141,18 +148,19 @@ def test_yosys_reads_it_without_warnings(tiny, tmp_path):
     assert "Warning" not in (tmp_path / "yosys.log").read_text()
 
 
+@pytest.mark.slow
 def test_the_preset_is_read_too(tmp_path):
     """With the vendor's DSP as a model: 528 instances, four ports."""
     files.write(boards.KV260, KV260, tmp_path)
+    said = run(tmp_path, "iverilog", "-g2005-sv", "-o", "/dev/null", "-s", wrapper.MODULE,
+               "kria_llm_board.v", "kria_llm.v", str(DSP_MODEL))  # fmt: skip
+    assert said == ""
+    assert (tmp_path / "kria_llm.v").read_text().count("DSP48E2 #(") == 528
     (tmp_path / "model.vlt").write_text('`verilator_config\nlint_off -file "*dsp48e2.v"\n')
     said = run(tmp_path, "verilator", "--lint-only", "-Wall", "--top-module", wrapper.MODULE,
                "verilator.vlt", "model.vlt", "kria_llm_board.v", "kria_llm.v",
                str(DSP_MODEL))  # fmt: skip
     assert said == ""
-    said = run(tmp_path, "iverilog", "-g2005-sv", "-o", "/dev/null", "-s", wrapper.MODULE,
-               "kria_llm_board.v", "kria_llm.v", str(DSP_MODEL))  # fmt: skip
-    assert said == ""
-    assert (tmp_path / "kria_llm.v").read_text().count("DSP48E2 #(") == 528
 
 
 # Overlay, BIF, shell.json, names
@@ -162,14 +170,14 @@ def test_the_preset_is_read_too(tmp_path):
 @pytest.mark.parametrize("config", [TINY, Config(name="narrow", ports=4, port_bits=64)],
                          ids=lambda config: config.name)  # fmt: skip
 def test_the_overlay_compiles_without_warnings(tmp_path, board, config):
-    files.write(board, config, tmp_path)
+    files.write(board, config, tmp_path, files.surroundings(board, config))
     said = run(tmp_path, "make", "--no-print-directory", "check")
     assert "arning" not in said
     assert (tmp_path / "output" / f"{files.app(config)}.dtbo").stat().st_size > 500
 
 
 def test_the_overlay_sets_the_widths_and_the_window():
-    texts = files.contents(boards.KV260, KV260)
+    texts = files.surroundings(boards.KV260, KV260)
     overlay = texts[f"{files.app(KV260)}.dts"]
     pairs = re.findall(r"<(\d+) (0x\w+)>", overlay)
     assert [int(register) for register, _ in pairs] == [4, 5, 6, 7, 8, 9, 10, 11, 14]
