@@ -96,6 +96,28 @@ def test_the_wheel_declares_what_it_imports(built):
     assert "amaranth" not in text
 
 
+def test_the_runtime_imports_nothing_that_it_lacks(built, tmp_path):
+    """Every module of the wheel, from the unpacked wheel alone, with neither hwgen nor sim."""
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(tmp_path)
+        modules = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                   for name in archive.namelist() if name.endswith(".py")]  # fmt: skip
+    code = (
+        "import importlib, sys\n"
+        f"sys.path[:0] = [{str(tmp_path)!r}]\n"
+        "for found in ('hwgen', 'sim', 'amaranth'): sys.modules[found] = None\n"
+        f"for name in {[m for m in modules if not m.endswith('__main__')]!r}:\n"
+        "    importlib.import_module(name)\n"
+        "import host; print(host.__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "host/__init__.py")
+
+
 def test_a_missing_compiler_is_named(tmp_path):
     with pytest.raises(ToolError, match="apt-get install gcc-aarch64-linux-gnu"):
         wheel.build(tmp_path, compiler="no-such-gcc")
