@@ -61,7 +61,7 @@ def floats(rng: np.random.Generator, *size: int) -> np.ndarray:
 
 
 def activations(seed: int) -> Call:
-    """The quantiser, as one term or two, against ``blockfloat.quantise`` and ``pack_activations``."""
+    """The quantiser, as one term or two, against ``host.blockfloat``."""
     rng = np.random.default_rng(seed)
     config = dataclasses.replace(GEOMETRIES[seed % len(GEOMETRIES)], tokens=16, max_k=2048)
     tokens, two_terms = int(rng.integers(1, 9)), bool(rng.random() < 0.5)
