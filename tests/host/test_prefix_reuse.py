@@ -68,7 +68,7 @@ def test_the_same_prompt_is_computed_but_for_its_last_token(opened):
 
 @pytest.mark.parametrize("after", range(12))
 def test_ctrl_c_anywhere_leaves_the_device_ready(opened, after, monkeypatch):
-    """Between a doorbell and its end too: the list is abandoned and the cache says what it holds."""
+    """Between a doorbell and its end too: the list is abandoned."""
     session = opened()
     device, count = session.accelerator.transport, iter(range(1000))
     wait = device.wait
