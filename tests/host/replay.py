@@ -1,4 +1,4 @@
-"""Kernel calls on a processor that this machine only emulates: built, written down, run, compared."""
+"""Kernel calls on a processor that is only emulated here: built, written down, run, compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 REMEDY = (
     "run `make setup`, or `apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user`"
 )
-FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-march=armv8-a", "-mtune=cortex-a53", "-static"]
+FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-march=armv8-a", "-mtune=cortex-a53", "-static"]
 """Baseline Armv8, scheduled for the KV260's cores. Static: the emulator needs no libraries."""
 
 
@@ -101,10 +101,9 @@ def _pointers(call: Call) -> list[tuple[int, int, int, int]]:
 def _find(call: Call, pointer: int | None) -> tuple[int, int]:
     """The buffer that holds an address, and where in it."""
     for index, buffer in enumerate(call.buffers):
-        start = address(buffer)
-        if start is not None and pointer is not None and start <= pointer:
-            if pointer < start + max(1, _bytes(buffer).nbytes):
-                return index, pointer - start
+        start, size = address(buffer) or 0, max(1, _bytes(buffer).nbytes)
+        if pointer is not None and start <= pointer < start + size:
+            return index, pointer - start
     raise AssertionError(f"{call.name}: no buffer holds {pointer}")
 
 
