@@ -76,6 +76,7 @@ class SoftwareDevice:
         self._registers.update(
             magic=registers.MAGIC, version=registers.VERSION,
             digest_low=value & MASK, digest_high=value >> 32,
+            watchdog=registers.WATCHDOG_CYCLES,
         )  # fmt: skip
 
     def execute(self, fields: dict[str, int]) -> bool:
@@ -109,7 +110,9 @@ class SoftwareDevice:
             self._ring(value & commands.COUNT_MAX)
         elif name == "control":
             bits = registers.decode("control", value)
-            if bits["clear"]:
+            if bits["reset"]:
+                self._waiting = 0
+            if bits["clear"] and not self._waiting:
                 for held in ("error", "error_address_low", "error_address_high"):
                     self._registers[held] = 0
             self._registers[name] = registers.encode("control", irq_enable=bits["irq_enable"])
