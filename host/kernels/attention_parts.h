@@ -79,26 +79,27 @@ INLINED void unpack_entries(int format, const void *from, int64_t at, int64_t co
             store(to + i, load_bytes((const int8_t *)from + at + i));
 }
 
-/* Scores of one query head or of four that share keys, for 16 positions. */
-INLINED void score(const float *queries, const float *keys, int head_dim, float *scores) {
-    struct lanes sums = lanes_of(0);
-    for (int i = 0; i < head_dim; i++)
-        sums = multiply_add_one(load(keys + i * LANES), spread(queries[i]), sums);
-    store(scores, sums);
-}
-
-INLINED void score4(const float *queries, const float *keys, int head_dim, int64_t context,
-                    float *scores) {
+/* Scores of 1 .. 4 query heads that share keys, for 16 positions; `count` is a constant. */
+INLINED void score(const float *queries, const float *keys, int head_dim, int count,
+                   int64_t context, float *scores) {
     struct lanes s0 = lanes_of(0), s1 = s0, s2 = s0, s3 = s0;
     for (int i = 0; i < head_dim; i++) {
         const struct lanes key = load(keys + i * LANES);
         s0 = multiply_add_one(key, spread(queries[i]), s0);
-        s1 = multiply_add_one(key, spread(queries[head_dim + i]), s1);
-        s2 = multiply_add_one(key, spread(queries[2 * head_dim + i]), s2);
-        s3 = multiply_add_one(key, spread(queries[3 * head_dim + i]), s3);
+        if (count > 1)
+            s1 = multiply_add_one(key, spread(queries[head_dim + i]), s1);
+        if (count > 2)
+            s2 = multiply_add_one(key, spread(queries[2 * head_dim + i]), s2);
+        if (count > 3)
+            s3 = multiply_add_one(key, spread(queries[3 * head_dim + i]), s3);
     }
-    store(scores, s0), store(scores + context, s1);
-    store(scores + 2 * context, s2), store(scores + 3 * context, s3);
+    store(scores, s0);
+    if (count > 1)
+        store(scores + context, s1);
+    if (count > 2)
+        store(scores + 2 * context, s2);
+    if (count > 3)
+        store(scores + 3 * context, s3);
 }
 
 /* Scores to weights that sum to `total`, which is returned. Positions from `length` on weigh 0. */
@@ -166,12 +167,16 @@ INLINED void score_share(const struct share *s) {
             const int64_t row = (int64_t)token * a->heads;
             const float *queries = a->queries + row * a->head_dim;
             float *scores = a->scores + row * a->context + b * LANES;
-            for (; head + 4 <= s->high; head += 4)
-                score4(queries + (int64_t)head * a->head_dim, keys, a->head_dim, a->context,
-                       scores + head * a->context);
-            for (; head < s->high; head++)
-                score(queries + (int64_t)head * a->head_dim, keys, a->head_dim,
-                      scores + head * a->context);
+            for (int left; (left = s->high - head) > 0; head += left < 4 ? left : 4) {
+                const float *query = queries + (int64_t)head * a->head_dim;
+                float *to = scores + head * a->context;
+                switch (left) {
+                case 1: score(query, keys, a->head_dim, 1, a->context, to); break;
+                case 2: score(query, keys, a->head_dim, 2, a->context, to); break;
+                case 3: score(query, keys, a->head_dim, 3, a->context, to); break;
+                default: score(query, keys, a->head_dim, 4, a->context, to);
+                }
+            }
         }
     }
 }
