@@ -48,7 +48,7 @@ class Program:
         """Executions of each block in one run."""
         out = self.path.parent / "blocks.txt"
         run = ["qemu-aarch64", "-cpu", CPU, "-plugin", f"{self.plugin},out={out}", str(self.path)]
-        subprocess.run([*run, *map(str, arguments)], check=True)
+        subprocess.run([*run, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
         found: Counter[Block] = Counter()
         for line in out.read_text().splitlines():
             address, instructions, executions = line.split()
