@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("spec", "hwgen", "sim", "host", "tests", "benches")
+OURS = ("spec", "hwgen", "sim", "host", "package", "tests", "benches")
 MAX_LINES = 400
 
 ARROWS = {
@@ -23,6 +23,7 @@ ARROWS = {
     "sim.cycles": {"spec", "sim.cycles"},
     "sim.memory": {"spec", "sim.memory"},
     "sim": {"spec", "hwgen", "host", "sim"},
+    "package": {"spec", "package"},
     "tests": set(OURS),
     "benches": set(OURS),
 }

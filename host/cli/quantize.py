@@ -44,7 +44,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="Calibration sequences.")] = 32,
+    sequences: Annotated[int, typer.Option(min=1, help="Calibration sequences.")] = 20,
     sequence: Annotated[int, typer.Option(help="Tokens of each.")] = 512,
     scales: Annotated[
         bool, typer.Option(help="Search activation-aware scales of the channels.")
@@ -87,6 +87,8 @@ def quantize(
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
         return
-    Console().print(report.table())
+    for table in (report.table(), report.trade()):
+        if table is not None:
+            Console().print(table)
     for line in [*report.lines(), f"written: {output}", f"report: {output}/quantisation.html"]:
         print(line)

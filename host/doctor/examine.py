@@ -62,7 +62,12 @@ def system(machine: Machine, config: Config) -> list[Finding]:
     """Clock, reset and port widths, as the PS's registers say."""
     registers = SystemRegisters(machine)
     try:
-        found = [_clock(registers), _reset(registers), _widths(registers, config)]
+        found = [
+            _clock(registers),
+            _reset(registers),
+            _widths(registers, config),
+            _bursts(registers, config),
+        ]
     except AccessError as error:
         return [Finding("processing system", UNKNOWN, "its registers cannot be read", str(error))]
     return found
@@ -98,6 +103,18 @@ def _widths(registers: SystemRegisters, config: Config) -> Finding:
             "the driver sets them when it opens the device; the overlay does too",
         )  # fmt: skip
     return Finding("port widths", OK, f"HPM0 and {config.ports} HP ports as in the design")
+
+
+def _bursts(registers: SystemRegisters, config: Config) -> Finding:
+    wanted = min(config.outstanding, 16)
+    few = [f"{port} {number}" for port, number in registers.bursts(config) if number < wanted]
+    if few:
+        return Finding(
+            "bursts in flight", "warning", f"{', '.join(few)}, not {wanted}",
+            "one burst at a time reaches a fifth of the rate; the driver sets it when it opens the"
+            " device",
+        )  # fmt: skip
+    return Finding("bursts in flight", OK, f"{wanted} or more at each port")
 
 
 def opened(device: str, config: Config, **options: object) -> Finding:

@@ -51,6 +51,11 @@ def contiguous(machine: Machine, needed: int, device: str) -> Finding:
     total, free = sizes["CmaTotal"], sizes.get("CmaFree", 0)
     found = f"{free // KIB**2} of {total // KIB**2} MB free, {-(-needed // KIB**2)} needed"
     asked = re.search(r"\bcma=(\S+)", machine.read("/proc/cmdline") or "")
+    if needed > int(CMA_MOST[:-1]) * KIB**2:
+        return Finding(
+            "contiguous memory", FAULT, found,
+            f"more than cma={CMA_MOST} does not boot: take a smaller model or --head int4",
+        )  # fmt: skip
     if total < needed:
         return Finding(
             "contiguous memory", FAULT, found,

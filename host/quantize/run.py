@@ -49,7 +49,7 @@ class Request:
     """Average bits of the layers' weights; see ``host.quantize.budget``."""
     text: str = ""
     text_name: str = "the text of the package"
-    sequences: int = 32
+    sequences: int = 20
     length: int = 512
     """Tokens of each calibration sequence."""
     search_scales: bool = True

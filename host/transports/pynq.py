@@ -59,6 +59,7 @@ class PynqDevice(BoardDevice):
         self.system.check_reachable()
         # With a .hwh PYNQ has set the widths; without one nobody has. Both are read back here.
         self.system.set_widths(config)
+        self.system.set_bursts(config)
         self._mmio = pynq.MMIO(zynq.CONTROL_BASE, registers.WINDOW_BYTES, device=self._target)
         self._buffer = self._allocate(pynq, memory_bytes)
         self._take_region(self._buffer.view(np.ndarray), int(self._buffer.device_address))

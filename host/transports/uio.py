@@ -62,6 +62,7 @@ class UioDevice(BoardDevice):
         self.system.check_reachable()
         self.system.set_clock()
         self.system.set_widths(config)
+        self.system.set_bursts(config)
         node = f"/dev/{find_uio(self._machine)}"
         self._lock = self._machine.lock(node)
         try:

@@ -33,6 +33,9 @@ AFIFM = (0xFD38_0000, 0xFD39_0000, 0xFD3A_0000, 0xFD3B_0000)
 RDCTRL, WRCTRL = 0x00, 0x14
 HP_CODE = {128: 0, 64: 1, 32: 2}
 
+RDISSUE, WRISSUE = 0x04, 0x18
+"""Bursts outstanding at a port, minus one; one alone reaches a fifth of the rate."""
+
 CONTROL_BITS = 128
 """Width of HPM0 in the design: the stock firmware's."""
 
@@ -124,6 +127,23 @@ class SystemRegisters:
                     f" {width.wanted}: the firmware protects it; load the overlay with xmutil"
                     " loadapp"
                 )
+
+    def bursts(self, config: Config) -> list[tuple[str, int]]:
+        """Bursts that each port lets be outstanding: (port, number)."""
+        return [
+            (f"HP{port} {name}", (self.read(AFIFM[port] + offset) & 0xF) + 1)
+            for port in range(config.ports)
+            for name, offset in (("read", RDISSUE), ("write", WRISSUE))
+        ]
+
+    def set_bursts(self, config: Config) -> None:
+        """Lets as many bursts be outstanding as the engine issues, at most the port's 16."""
+        wanted = min(config.outstanding, 16) - 1
+        for port in range(config.ports):
+            for offset in (RDISSUE, WRISSUE):
+                value = self.read(AFIFM[port] + offset)
+                if value & 0xF < wanted:
+                    self.write(AFIFM[port] + offset, value & ~0xF | wanted)
 
     def set_clock(self) -> None:
         """Sets ``pl_clk0`` to the 100 MHz that the design's MMCM expects and reads it back.

@@ -80,7 +80,7 @@ class System(wiring.Component):
         for port in range(self._config.ports):
             pins |= self._high_port(m, top, port)
         m.submodules.ps = Instance("PS8", **pins)
-        self._clock(m, plain, locked)
+        self._clock(m, platform, plain, locked)
         self._reset(m, gpio[boards.RESET_BIT], locked)
         m.d.comb += [
             top.aclk.eq(ClockSignal(DOMAIN)),
@@ -90,11 +90,13 @@ class System(wiring.Component):
         self._control(m, bridge, top)
         return m
 
-    def _clock(self, m: Module, plain: Signal, locked: Signal) -> None:
+    def _clock(self, m: Module, platform, plain: Signal, locked: Signal) -> None:
         """The PS's 100 MHz through its buffer, the MMCM, and a global buffer."""
         source, feedback, raw, clock = (
             Signal(name=name) for name in ("source", "feedback", "raw", "clock")
         )
+        if platform is not None:  # without it no path of the design would be timed
+            platform.add_clock_constraint(plain, boards.PL_CLOCK_MHZ * 1e6)
         m.submodules.source = Instance("BUFG_PS", i_I=plain, o_O=source)
         m.submodules.mmcm = Instance(
             "MMCME4_ADV",

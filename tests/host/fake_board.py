@@ -72,6 +72,8 @@ class FakeBoard(Machine):
         for address in zynq.AFIFM[: config.ports]:
             for offset in (zynq.RDCTRL, zynq.WRCTRL):
                 self.poke(address + offset, 0xFA0 | zynq.HP_CODE[config.port_bits])
+            for offset in (zynq.RDISSUE, zynq.WRISSUE):
+                self.poke(address + offset, 7)
 
     def file(self, name: str, text: str | bytes) -> Path:
         """Writes a file of the tree."""

@@ -58,6 +58,10 @@ def wide_control_narrow_design(board):
     board.register_bits = 128
 
 
+def one_burst(board):
+    board.poke(zynq.AFIFM[0] + zynq.RDISSUE, 0)
+
+
 def stale_firmware(board):
     board.firmware(bitstream=b"an old build", build=b"the new build")
 
@@ -155,6 +159,7 @@ def board_of_another_kind(board):
 TRAPS = [
     (slow_clock, "accelerator", "fault", "MHz, not at the configuration's 250"),
     (narrow_control, "port widths", "warning", "HPM0 32 bits, not 128"),
+    (one_burst, "bursts in flight", "warning", "HP0 read 1, not 2"),
     (stale_firmware, "firmware files", "fault", "is not the file that was built"),
     (refused_overlay, "kernel log", "fault", "although configfs says applied"),
     (small_cma, "contiguous memory", "fault", "put cma=600M on the kernel command line"),
@@ -187,6 +192,12 @@ def test_a_trap_has_its_finding_and_remedy(board, trap, name, state, words):
     assert finding.state == state, finding
     assert words in f"{finding.found}: {finding.remedy}"
     assert finding.remedy or state == "unknown"
+
+
+def test_more_memory_than_boots_is_said(board):
+    finding = findings(board, needed=2000 << 20)["contiguous memory"]
+    assert finding.state == "fault"
+    assert "more than cma=1900M does not boot" in finding.remedy
 
 
 def test_a_wide_control_port_is_no_trap(board):

@@ -233,6 +233,16 @@ def test_the_packages_text_is_long_and_of_many_kinds():
     assert all(word in text for word in ("def ", "Der alte", "Le marché", "SELECT", "INFO", "?"))
 
 
+def test_the_command_prints_tables(gguf_model, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    arguments = ["quantize", str(gguf_model), "-o", str(tmp_path / "out"), "--group", "32"]
+    arguments += ["--calibration", str(tmp_path / "text.txt"), "--sequence", "32", "--bits", "5.5"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    for word in ("gate_up", "% smaller", "<- spent", "the paper saves 55.08 %"):
+        assert word in result.stdout, word
+
+
 def test_the_command_prints_json_and_says_what_it_saved(gguf_model, tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
     arguments = [

@@ -88,6 +88,16 @@ def test_widths_and_clock_are_set_and_read_back(tmp_path, config):
     assert all(width.found == width.wanted for width in device.system.widths(config))
 
 
+def test_bursts_in_flight_are_raised_never_lowered(tmp_path):
+    board = golden_board(tmp_path, Config(ports=2, outstanding=8))
+    board.poke(zynq.AFIFM[0] + zynq.RDISSUE, 0)
+    board.poke(zynq.AFIFM[1] + zynq.WRISSUE, 0xF)
+    device = UioDevice(board.config, REGION, machine=board)
+    assert dict(device.system.bursts(board.config)) == {
+        "HP0 read": 8, "HP0 write": 8, "HP1 read": 8, "HP1 write": 16,
+    }  # fmt: skip
+
+
 def test_a_port_of_128_bits_reads_every_register(board):
     """Registers lie 16 bytes apart, so a port that answers only there reads them all."""
     board.register_bits = 128

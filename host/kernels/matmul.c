@@ -7,19 +7,14 @@
  *
  * Values of a unit (a run under one scale and one block shift) are kept with its even lanes first
  * and its odd lanes after them, as the nibbles come apart; activations are put in the same order.
- *
- * Needs gcc or clang on a 64-bit little-endian machine. Loaded by ctypes, so without Python.h.
  */
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || !defined(__SIZEOF_INT128__)
-#error "the kernels need a 64-bit little-endian machine"
-#endif
+#include "kernels.h"
 
 /* The better of two versions is chosen when the library is loaded (needs glibc's ifunc). */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -27,41 +22,16 @@
 #else
 #define MULTIVERSIONED
 #endif
-#define INLINED static inline __attribute__((always_inline))
 
 enum {
-    ABI = 2,             /* changes with struct matmul; host/kernels/__init__.py checks it */
-    MAX_BEAT_BYTES = 64, /* spec.config: at most 512 bits */
-    MAX_THREADS = 64,
-    MAX_TOKENS = 16,     /* spec.numeric */
-    TOP_K_MAX = 64,      /* spec.commands */
-    SHIFT_MAX = 15,            /* spec.numeric */
-    SCALE_EXPONENT_LSB = -24,  /* spec.numeric */
-    MIN_WORK = 1 << 18,  /* products below which another thread costs more than it gives */
+    MAX_BEAT_BYTES = 64,      /* spec.config: at most 512 bits */
+    MAX_TOKENS = 16,          /* spec.numeric */
+    TOP_K_MAX = 64,           /* spec.commands */
+    SCALE_EXPONENT_LSB = -24, /* spec.numeric */
+    MIN_WORK = 1 << 17,       /* products below which another thread costs more than it gives */
 };
 
 typedef unsigned __int128 uint128_t; /* sums wrap by definition; a sum that fits is exact */
-
-/* One command: geometry from the configuration, the rest from the descriptor. */
-struct matmul {
-    const uint8_t *weights;
-    const uint8_t *activations;
-    uint8_t *results;
-    int64_t weight_stride;
-    int64_t activation_stride;
-    int32_t ports;
-    int32_t port_bytes;
-    int32_t tile_rows;
-    int32_t weights8;
-    int32_t group;
-    int32_t tokens;
-    int32_t chunks;
-    int32_t tiles;
-    int32_t bf16;
-    int32_t top_k; /* 0: all results are written */
-    int32_t rows;  /* those that are not padding; read for top-k only */
-    int32_t threads;
-};
 
 /* The largest results of one token, best first. An entry is the pattern turned so that unsigned
  * order is numeric order, then the row turned so that of equal results the lowest row is best. */
@@ -283,7 +253,8 @@ static void write_choices(const struct job *job) {
     }
 }
 
-static void *work(void *argument) {
+static void work(void *argument, int index) {
+    (void)index; /* every thread takes tiles until none is left */
     struct job *job = argument;
     const struct matmul *m = job->command;
     const size_t bytes = (size_t)m->tile_rows * m->tokens * sizeof(uint128_t);
@@ -293,7 +264,7 @@ static void *work(void *argument) {
         choices[token].count = 0;
     if (!sums) {
         atomic_fetch_or(&job->failed, 2);
-        return NULL;
+        return;
     }
     for (int tile; (tile = atomic_fetch_add(&job->next_tile, 1)) < m->tiles;) {
         memset(sums, 0, bytes);
@@ -303,7 +274,6 @@ static void *work(void *argument) {
     }
     merge(job, choices);
     free(sums);
-    return NULL;
 }
 
 /* Puts the activations of a command in the order in which the dot products read them. */
@@ -344,8 +314,6 @@ static int threads_for(const struct job *job) {
     return threads > MAX_THREADS ? MAX_THREADS : (int)threads;
 }
 
-int kernels_abi(void) { return ABI; }
-
 /* Performs a checked command. Returns 0; 1 when a result left the range of fp32; 2 for no memory. */
 int kernels_matmul(const struct matmul *m) {
     struct job job = {.command = m, .beat_bytes = m->ports * m->port_bytes,
@@ -360,16 +328,9 @@ int kernels_matmul(const struct matmul *m) {
     job.values = malloc(units * job.unit * sizeof(int16_t));
     job.shifts = malloc(units);
     if (job.values && job.shifts) {
-        pthread_t started[MAX_THREADS];
-        int count = 0;
+        const int threads = threads_for(&job);
         read_activations(&job);
-        /* A thread that cannot be started is only slower: the others take its tiles. */
-        for (const int most = threads_for(&job) - 1; count < most; count++)
-            if (pthread_create(&started[count], NULL, work, &job))
-                break;
-        work(&job);
-        while (count > 0)
-            pthread_join(started[--count], NULL);
+        pool_run(work, &job, threads, threads);
         if (m->top_k && !(job.failed & 2))
             write_choices(&job);
     } else {
@@ -379,6 +340,3 @@ int kernels_matmul(const struct matmul *m) {
     free(job.shifts);
     return job.failed & 2 ? 2 : job.failed;
 }
-
-/* setuptools names this file as a Python extension module; it is opened by ctypes, not imported. */
-void *PyInit__kernels(void) { return NULL; }
