@@ -52,7 +52,9 @@ def _block_rams(config: Config) -> float:
         total += config.tokens
     width, depth = 4 * config.tokens, config.max_k // config.span
     if width * depth > SMALL_MEMORY:
-        total += 0.5 * (_cover(depth, 1024) if width <= 18 else _cover(width, 36) * _cover(depth, 512))
+        total += 0.5 * (
+            _cover(depth, 1024) if width <= 18 else _cover(width, 36) * _cover(depth, 512)
+        )
     return total
 
 
