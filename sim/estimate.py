@@ -1,4 +1,4 @@
-"""``hwgen estimate``: what a configuration gives and takes: estimated, simulated and synthesised."""
+"""``hwgen estimate``: what a configuration gives and takes: estimated, simulated, synthesised."""
 
 from __future__ import annotations
 
