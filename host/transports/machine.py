@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import mmap
 import os
-import struct
 import subprocess
 from pathlib import Path
 
@@ -23,24 +22,38 @@ class AccessError(ToolError):
 
 
 class Window:
-    """Mapped registers or memory."""
+    """Mapped registers or memory.
+
+    Registers are read and written through a memoryview of words, which copies each as one: one
+    transfer of 32 bits. ``struct`` with a byte order would go byte by byte, four transfers, and a
+    register ignores a write of less than a word.
+    """
 
     def __init__(self, memory: mmap.mmap, start: int, size: int) -> None:
         self.memory, self.start, self.size = memory, start, size
+        self._words = memoryview(memory)[start : start + size // 4 * 4].cast("I")
 
     def read(self, offset: int) -> int:
-        """The 32 bits at an offset."""
-        return struct.unpack_from("<I", self.memory, self.start + offset)[0]
+        """The 32 bits at an offset, a multiple of 4."""
+        return self._words[_word(offset)]
 
     def write(self, offset: int, value: int) -> None:
         """Writes 32 bits."""
-        struct.pack_into("<I", self.memory, self.start + offset, value & 0xFFFFFFFF)
+        self._words[_word(offset)] = value & 0xFFFFFFFF
 
     def close(self) -> None:
         """Unmaps, once no array refers to the memory."""
+        self._words.release()
         # Where an array still looks at it, the mapping goes with the array.
         with contextlib.suppress(BufferError):
             self.memory.close()
+
+
+def _word(offset: int) -> int:
+    """Number of the word at a byte offset."""
+    if offset < 0 or offset & 3:
+        raise ValueError(f"no word at offset {offset:#x}")
+    return offset >> 2
 
 
 class Machine:
