@@ -85,8 +85,8 @@ def plan(
         f" {made.prefill_tokens_per_second:.0f} tokens/s; processor {made.arm_ms_per_token:.1f} ms"
         " per decoded token, launches included (modelled)"
     )
-    told = ", ".join(f"{positions}: {speed:.1f}" for positions, speed in speeds.items())
-    console.print(f"decode tokens/s by context: {told}")
+    listed = ", ".join(f"{positions}: {speed:.1f}" for positions, speed in speeds.items())
+    console.print(f"decode tokens/s by context: {listed}")
 
 
 def _shape(model: str) -> Dimensions:

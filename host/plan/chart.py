@@ -29,7 +29,8 @@ def page(plan: Plan, contexts: dict[int, float]) -> str:
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><h1>{escape(title)}</h1><p>Modelled: decode"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
+        f"<h1>{escape(title)}</h1><p>Modelled: decode"
         f" {plan.decode_tokens_per_second:.1f} tokens/s at {plan.context} positions, prefill"
         f" {plan.prefill_tokens_per_second:.0f} tokens/s of {plan.prompt} tokens. Blue runs on the"
         " fabric, orange on the processor.</p>"
