@@ -289,6 +289,7 @@ def test_command_tells_people(model):
         (["--reference", "a", "--no-reference"], ["--no-reference"]),
         (["--reference", "a", "--save-reference", "b"], ["--save-reference"]),
         (["--save-reference", "b", "--no-reference"], ["--save-reference"]),
+        (["--save-reference", "/nowhere/a.ref"], ["/nowhere/a.ref"]),
         (["--float", "--head", "two-step"], ["two-step"]),
         (["--head", "int3"], ["--head", "int3"]),
         (["--group", "48"], ["group", "48"]),
