@@ -38,7 +38,7 @@ class _Kernel(CpuDevice):
         fields = commands.unpack(command.descriptor)
         fields["results"] = results.ctypes.data - shift
         self._start = shift
-        self.execute(fields)
+        self.execute(self.prepare(fields))
         return results
 
 

@@ -55,10 +55,15 @@ class Wrong(cpu.CpuDevice):
         super().__init__(config, selftest.memory(config))
         self._wrong_from, self._done, self._broken = command, 0, broken
 
-    def execute(self, fields):
-        right = super().execute(fields)
+    def prepare(self, fields):
+        command = super().prepare(fields)
+        command.place = fields["results"]
+        return command
+
+    def execute(self, command):
+        right = super().execute(command)
         if self._wrong_from is not None and self._done >= self._wrong_from:
-            self.memory[fields["results"] + 2 - BASE_ADDRESS] ^= 0x40
+            self.memory[command.place + 2 - BASE_ADDRESS] ^= 0x40
         self._done += 1
         return right
 
