@@ -13,7 +13,10 @@
 
 #include "kernels.h"
 
-#if defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
 #elif defined(__aarch64__)
@@ -24,6 +27,7 @@
 #endif
 
 typedef float vector __attribute__((vector_size(VECTOR_BYTES)));
+typedef float loose __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef int32_t vector_bits __attribute__((vector_size(VECTOR_BYTES)));
 enum { WIDTH = VECTOR_BYTES / 4, PARTS = LANES / WIDTH };
 
@@ -33,7 +37,9 @@ struct lanes {
 };
 
 INLINED vector fused(vector a, vector b, vector c) {
-#if defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVX512F__)
+    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__)
     return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #elif defined(__aarch64__)
     return (vector)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -45,10 +51,15 @@ INLINED vector fused(vector a, vector b, vector c) {
 }
 
 INLINED vector spread(float value) {
-    vector result;
-    for (int i = 0; i < WIDTH; i++)
-        result[i] = value;
-    return result;
+#if defined(__AVX512F__)
+    return (vector)_mm512_set1_ps(value);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vector)_mm256_set1_ps(value);
+#elif defined(__aarch64__)
+    return (vector)vdupq_n_f32(value);
+#else
+    return (vector){value, value, value, value};
+#endif
 }
 
 INLINED struct lanes lanes_of(float value) {
@@ -59,12 +70,16 @@ INLINED struct lanes lanes_of(float value) {
 }
 
 INLINED struct lanes load(const float *from) {
-    struct lanes result;
-    memcpy(&result, from, sizeof result);
+    struct lanes result; /* register by register: a copy of the whole would go through memory */
+    for (int i = 0; i < PARTS; i++)
+        result.part[i] = *(const loose *)(from + i * WIDTH);
     return result;
 }
 
-INLINED void store(float *to, struct lanes values) { memcpy(to, &values, sizeof values); }
+INLINED void store(float *to, struct lanes values) {
+    for (int i = 0; i < PARTS; i++)
+        *(loose *)(to + i * WIDTH) = values.part[i];
+}
 
 /* a * b + c, rounded once. */
 INLINED struct lanes multiply_add(struct lanes a, struct lanes b, struct lanes c) {
@@ -81,11 +96,30 @@ INLINED struct lanes add(struct lanes a, struct lanes b) {
 
 INLINED struct lanes larger(struct lanes a, struct lanes b) {
     for (int i = 0; i < PARTS; i++) {
+#if defined(__AVX512F__)
+        a.part[i] = (vector)_mm512_max_ps((__m512)a.part[i], (__m512)b.part[i]);
+        continue;
+#endif
         const vector_bits mask = a.part[i] > b.part[i];
         a.part[i] =
             (vector)((mask & (vector_bits)a.part[i]) | (~mask & (vector_bits)b.part[i]));
     }
     return a;
+}
+
+/* Whether a lane is NaN. */
+INLINED int any_nan(struct lanes values) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)values.part[0], (__m512)values.part[0], _CMP_UNORD_Q) != 0;
+#else
+    vector_bits wrong = {0};
+    int found = 0;
+    for (int i = 0; i < PARTS; i++)
+        wrong |= values.part[i] != values.part[i];
+    for (int i = 0; i < WIDTH; i++)
+        found |= wrong[i];
+    return found != 0;
+#endif
 }
 
 /* The sum of all lanes: halves, quarters, eighths, pairs. */
@@ -156,7 +190,10 @@ INLINED uint16_t to_half(float value) {
 
 INLINED void halves_to_floats(const uint16_t *from, float *to, int64_t count) {
     int64_t i = 0;
-#if defined(__AVX2__) && defined(__F16C__)
+#if defined(__AVX512F__)
+    for (; i + 16 <= count; i += 16)
+        _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
+#elif defined(__AVX2__) && defined(__F16C__)
     for (; i + 8 <= count; i += 8)
         _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
 #elif defined(__aarch64__)
