@@ -74,7 +74,7 @@ class Part:
         if self._two_terms:
             rounded = blockfloat.dequantise(*blockfloat.quantise(values))
             terms = [np.concatenate([rounded, values - rounded])]
-        for part in terms:
+        for part in (term[at : at + 8] for term in terms for at in range(0, len(term), 8)):
             beats = self._matrix.activation_beats(len(part))
             stride = layout.port_stride(KV260, beats)
             out = np.zeros(layout.region_bytes(KV260, beats), np.uint8)

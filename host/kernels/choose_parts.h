@@ -33,7 +33,14 @@ int64_t NAMED(largest_of)(const float *scores, int64_t count) {
                 return -1;
     if (!(highest > -INFINITY && highest < INFINITY))
         return -1;
-    for (i = 0; scores[i] != highest;)
+    for (i = 0; i + 4 * LANES <= count; i += 4 * LANES) { /* to the run that holds it */
+        uint32_t held = 0;
+        for (int j = 0; j < 4 * LANES; j++)
+            held |= scores[i + j] == highest;
+        if (held)
+            break;
+    }
+    while (scores[i] != highest)
         i++;
     return i;
 }
