@@ -51,8 +51,11 @@ class BoardDevice:
     def read_register(self, offset: int) -> int:
         raise NotImplementedError
 
+    def flush(self, buffer: Buffer) -> None:
+        raise NotImplementedError
+
     def _take_region(self, region: np.ndarray, base: int) -> None:
-        """Takes the memory that buffers come from.
+        """Takes the memory that buffers come from, zeroed, in the caches and behind them.
 
         Raises:
             DeviceError: it lies where the ports do not reach.
@@ -65,8 +68,10 @@ class BoardDevice:
             )
         if base % REGION_ALIGN:
             raise DeviceError(f"device {self.name}: the memory at {base:#x} is not page-aligned")
-        region[:] = 0
         self._region, self._base = region, base
+        # Zeros that stayed in the caches would be written back later, over the engine's results.
+        region[:] = 0
+        self.flush(Buffer(base, region))
 
     def allocate(self, size: int) -> Buffer:
         """``size`` zeroed bytes on a 4 KB boundary of the region."""

@@ -56,6 +56,33 @@ def _word(offset: int) -> int:
     return offset >> 2
 
 
+class Attribute:
+    """A file open for writing. A buffer is synchronised twice a matmul: opening it each time would
+    take longer than the synchronisation."""
+
+    def __init__(self, handle: int, name: str) -> None:
+        self._handle, self.name = handle, name
+
+    def write(self, text: str) -> None:
+        """Writes from the file's beginning, as one write of the kernel's.
+
+        Raises:
+            AccessError: the kernel refuses.
+        """
+        try:
+            os.pwrite(self._handle, text.encode(), 0)
+        except OSError as error:
+            raise _not_written(self.name, error) from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._handle)
+
+
+def _not_written(name: str, error: OSError) -> AccessError:
+    return AccessError(f"{name} cannot be written ({error.strerror}): run as root")
+
+
 class Machine:
     """Files and programs of one machine.
 
@@ -87,20 +114,28 @@ class Machine:
         except OSError:
             return None
 
+    def attribute(self, name: str) -> Attribute:
+        """A file that exists, such as an attribute in ``/sys``, kept open for writing.
+
+        Raises:
+            AccessError: it is not there or may not be written.
+        """
+        try:
+            return Attribute(os.open(self.path(name), os.O_WRONLY), name)
+        except OSError as error:
+            raise _not_written(name, error) from None
+
     def write(self, name: str, text: str) -> None:
-        """Writes a file that exists, such as an attribute in ``/sys``.
+        """Writes an attribute once.
 
         Raises:
             AccessError: it cannot be written.
         """
+        attribute = self.attribute(name)
         try:
-            with self.path(name).open("r+") as file:
-                file.write(text)
-        except OSError as error:
-            raise AccessError(
-                f"{name} cannot be written ({error.strerror}): run as root, or install the"
-                " package's udev rules"
-            ) from None
+            attribute.write(text)
+        finally:
+            attribute.close()
 
     def map(self, name: str, size: int, offset: int = 0, cached: bool = False) -> Window:
         """Maps ``size`` bytes of a file, for reading and writing.
@@ -121,8 +156,7 @@ class Machine:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise AccessError(
-                f"{name} cannot be mapped at {offset:#x} ({reason}): run as root, or install the"
-                " package's udev rules"
+                f"{name} cannot be mapped at {offset:#x} ({reason}): run as root"
             ) from None
         return Window(memory, start, size)
 

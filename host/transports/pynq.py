@@ -81,9 +81,9 @@ class PynqDevice(BoardDevice):
         self._sync(buffer, "XCL_BO_SYNC_BO_FROM_DEVICE", "invalidate")
 
     def close(self) -> None:
-        """Gives the region back."""
+        """Gives the region back as soon as no buffer holds it: PYNQ would unmap it under them."""
         self._region = np.zeros(0, np.uint8)
-        self._buffer.freebuffer()
+        self._buffer = None
 
     def _load(self, pynq: Any, path: Path) -> None:
         """With the hand-off file beside it an Overlay (PYNQ sets clock and widths), else plain."""

@@ -67,6 +67,22 @@ def test_without_synchronisation_the_device_sees_nothing(board):
     assert (buffer.array == 9).all()
 
 
+@pytest.mark.parametrize("value", [0x0101_0F02, 0x0103_0500, 0x010F_0102])
+def test_another_way_to_100_mhz_is_left_alone(board, value):
+    """The source of the clock is the firmware's choice."""
+    board.poke(zynq.PL0_REF_CTRL, value)
+    device = UioDevice(TINY, REGION, machine=board)
+    assert device.system.read(zynq.PL0_REF_CTRL) == value
+
+
+def test_the_zeroed_region_is_written_back_at_once(board):
+    """Dirty lines that are evicted later would overwrite what the engine has written."""
+    board.device.memory[:] = 1
+    UioDevice(TINY, REGION, machine=board)
+    assert board.synced[0] == ("sync_for_device", 0, REGION)
+    assert not board.device.memory.any()
+
+
 def test_only_the_buffers_own_lines_are_synchronised(board):
     device = UioDevice(TINY, REGION, machine=board)
     device.allocate(10_000)

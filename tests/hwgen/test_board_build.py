@@ -173,6 +173,40 @@ def test_the_overlay_compiles_without_warnings(tmp_path, board, config):
     assert (tmp_path / "output" / f"{files.app(config)}.dtbo").stat().st_size > 500
 
 
+BASE_TREE = """/dts-v1/;
+/ {
+	#address-cells = <2>; #size-cells = <2>;
+	fpga_full: fpga-region { #address-cells = <2>; #size-cells = <2>; };
+	gic: interrupt-controller { #interrupt-cells = <3>; interrupt-controller; };
+	zynqmp_clk: clock-controller { #clock-cells = <1>; };
+	zynqmp_reset: reset-controller { #reset-cells = <1>; };
+	amba: axi { compatible = "simple-bus"; #address-cells = <2>; #size-cells = <2>; ranges; };
+};
+"""
+"""The labels of the module's device tree that the overlay refers to, with their cells."""
+
+
+def test_the_overlay_applies_to_a_tree_with_the_modules_labels(tmp_path):
+    files.write(boards.KV260, KV260, tmp_path, files.surroundings(boards.KV260, KV260))
+    (tmp_path / "base.dts").write_text(BASE_TREE)
+    run(tmp_path, "dtc", "-@", "-o", "base.dtb", "base.dts")
+    run(tmp_path, "make", "check")
+    overlay = f"output/{files.app(KV260)}.dtbo"
+    run(tmp_path, "fdtoverlay", "-i", "base.dtb", "-o", "whole.dtb", overlay)
+    tree = run(tmp_path, "dtc", "-q", "-I", "dtb", "-O", "dts", "whole.dtb")
+    assert f'firmware-name = "{files.app(KV260)}.bit.bin"' in tree
+    assert "kria_llm@a0000000 {" in tree
+    assert re.search(r"assigned-clock-rates = <0x5f5dd19>", tree)  # 99,999,001 Hz
+    broken = BASE_TREE.replace("zynqmp_reset:", "other_reset:")
+    (tmp_path / "base.dts").write_text(broken)
+    run(tmp_path, "dtc", "-@", "-o", "base.dtb", "base.dts")
+    done = subprocess.run(
+        ["fdtoverlay", "-i", "base.dtb", "-o", "whole.dtb", overlay], cwd=tmp_path,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+
+
 def test_the_overlay_sets_the_widths_and_the_window():
     texts = files.surroundings(boards.KV260, KV260)
     overlay = texts[f"{files.app(KV260)}.dts"]
