@@ -27,7 +27,7 @@ techmap
 opt_clean
 dfflegalize -cell $_DFF_P_ 01 -cell $_DFFE_PP_ 01
 opt_clean
-abc -fast -g AND,OR,XOR,MUX
+abc -g AND,OR,XOR,MUX
 opt_clean
 delete t:$scopeinfo
 write_verilog -noattr -norename gates.v
