@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,8 @@ from host.cache import ContextError
 from host.chat import ChatTemplate
 from host.driver import Accelerator, memory_needed
 from host.generate import check_prompt, generate
+from host.guess.cost import PassCost, stream_cost
+from host.guess.guesser import Guesser, most_guesses
 from host.head import HeadError, check_top_k
 from host.linear import AcceleratorBackend
 from host.model import Transformer, matrices
@@ -157,10 +159,14 @@ class Session:
         max_tokens: int,
         emit: Callable[[str], None] = lambda text: None,
         progress: Progress = quiet,
+        stops: Sequence[str] = (),
+        guesser: Guesser | None = None,
     ) -> Report:
         """Answers one prompt, from an empty cache.
 
         Args:
+            stops: strings that end the text.
+            guesser: guesses for each pass (``Session.guesser``); the tokens are the same without.
             emit: called with each piece of text as it comes.
 
         Raises:
@@ -181,12 +187,35 @@ class Session:
             max_tokens=max_tokens,
             tally=self.accelerator.tally,
             likeliest=sampling.candidates if self.head_top_k else None,
+            stops=stops,
+            guesser=guesser,
             emit=emit,
             progress=lambda done, total: progress("reading the prompt", done, total),
         )
         head = Head(self.head_top_k, self.transformer.full_passes - full_before)
         device = self.accelerator.transport.name
-        return Report(generation, device, self.accelerator.config, self.model.source, head)
+        mode = "off" if guesser is None else guesser.mode
+        return Report(generation, device, self.accelerator.config, self.model.source, head, mode)
+
+    def guesser(self, option: str, phrases: Sequence[Sequence[int]] = ()) -> Guesser | None:
+        """What ``--guess auto|off|N`` asks for; None for no guesses.
+
+        Args:
+            phrases: token lists in which guesses are looked up, beside prompt and answer.
+
+        Raises:
+            GuessError: no such number of guesses.
+        """
+        config = self.accelerator.config
+        fixed = most_guesses(option, config)
+        if fixed == 0 or config.tokens == 1:
+            return None
+        most, cost = (config.tokens - 1, self.pass_cost()) if fixed is None else (fixed, None)
+        return Guesser(most, cost, self.model.eos_tokens, phrases)
+
+    def pass_cost(self) -> PassCost:
+        """Seconds of a pass, as modelled for the accelerator's configuration."""
+        return stream_cost(self.accelerator.config, matrices(self.model))
 
     def close(self) -> None:
         """Releases the device."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,11 +14,14 @@ from rich.console import Console
 from host import checkpoint, default_model
 from host.cli.options import DEFAULT_DEVICE, INTERRUPTED, OptionError
 from host.generate import check_prompt
+from host.guess.guesser import most_guesses
+from host.guess.phrases import encode_phrases, read_phrases
 from host.head import check_top_k
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
 from host.session import Session, check_head, choose_context, encode_prompt, require_device
+from host.stop import check_stops
 from spec import config as configuration
 
 
@@ -76,6 +80,26 @@ def generate(
             metavar="N|full",
         ),
     ] = "full",
+    guess: Annotated[
+        str,
+        typer.Option(
+            help="Guesses of the next tokens that a pass verifies, looked up in prompt and answer:"
+            " 'auto' as many as pay, 'off', or the number. The text is the same.",
+            metavar="auto|off|N",
+        ),
+    ] = "auto",
+    phrases: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text file of sentences, lists or formats that answers use: guesses are looked"
+            " up there as well. Blank lines separate what does not belong together.",
+            show_default=False,
+        ),
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End before this text; may be given several times.", show_default=False),
+    ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -105,12 +129,19 @@ def generate(
 
         kria-llm generate "Explain DDR" --model ./Qwen2.5-0.5B-Instruct-AWQ --json
 
+        kria-llm generate "Count from 1 to 20." --guess off --stop "10"
+
+        kria-llm generate "List the parts of a bicycle." --phrases parts.txt
+
     `--device rtl` simulates the generated hardware clock by clock: seconds per token.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     entries = _head_entries(head_top_k)
     check_head(entries, sampling)
     shape = configuration.load(config)
+    most_guesses(guess, shape)
+    stops = check_stops(stop or [])
+    paragraphs = read_phrases(phrases) if phrases is not None else []
     require_device(device)
     if memory is not None and device != "rtl":
         raise OptionError(f"--memory is of the device rtl; {device} has no memory timing: drop it")
@@ -134,7 +165,10 @@ def generate(
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
-        report = session.run(tokens, tokenizer, sampling, max_tokens, emit, stages.update)
+        guesser = session.guesser(guess, encode_phrases(tokenizer, paragraphs))
+        report = session.run(
+            tokens, tokenizer, sampling, max_tokens, emit, stages.update, stops, guesser
+        )
         session.close()
     _show(report, console, as_json)
     if report.generation.stop_reason == "interrupted":
