@@ -1,24 +1,25 @@
 """The driver: matrices and matmuls on top of a transport's registers and buffers.
 
 The device is checked once, when it is opened. Weights are packed once, when they are loaded, and
-so are the descriptors of their matmuls for every number of tokens; a matmul then quantises into a
-fixed buffer, rings one doorbell and reads a fixed buffer. Nothing is allocated in between.
+so are the descriptors of their matmuls for every number of tokens; a matmul then rings one doorbell
+between a fixed buffer of activations and one of results. Nothing is allocated in between.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
 
-from host import blockfloat, largest, pack
+from host import blockfloat, checksum, largest, packed, recovery
 from host.commandlist import Command, CommandList, Memory
 from host.counters import Counters
 from host.largest import Largest
 from host.transport import Buffer, Transport
-from host.weights import Quantised
+from host.weights import Weights
 from spec import commands, layout, registers
 from spec.config import Config
 from spec.digest import digest
@@ -28,10 +29,9 @@ from spec.layout import Matrix
 SCRATCH_PATTERNS = (0xA5A5_5A5A, 0x5A5A_A5A5, 0)
 """Written to the scratch register and read back: every bit is seen at 0 and at 1."""
 
-RESPONSES = ("OKAY", "EXOKAY", "SLVERR", "DECERR")
-"""AXI response codes (AMBA AXI, IHI 0022, table A3-4)."""
-
 PAGE = layout.REGION_ALIGN
+
+COUNTER_OFFSETS = [registers.OFFSETS[name] for name in registers.COUNTERS]
 
 
 class InputError(UserError):
@@ -48,6 +48,8 @@ class Handle:
     weights: Buffer
     stride: int
     """Bytes between the ports' parts of ``weights``."""
+    checksums: tuple[int, ...] = ()
+    """Of ``weights`` as they were loaded."""
     lists: list[CommandList] = field(default_factory=list)
     """The list of one matmul for 1, 2, .. M tokens."""
     top_lists: dict[tuple[int, int], CommandList] = field(default_factory=dict)
@@ -69,10 +71,12 @@ class Accelerator:
         """Seconds that one command list may take."""
         self.tally: dict[str, Counters] = {}
         """Counters by operation since the driver was opened."""
+        self._control = recovery.Control(transport.read_register, transport.write_register)
         self._check_identity()
         self._memory = Memory(transport)
         self._activations = self._memory.allocate("activations", _activation_bytes(self.config))
-        self._clear_error()
+        """Of every matmul, one after the other; both halves where the terms need a region each."""
+        self._control.reset(transport.name)  # whatever ran before, for whomever
         self._counted = self._read_counters()
 
     def close(self) -> None:
@@ -87,24 +91,69 @@ class Accelerator:
         """Writes a register by name."""
         self.transport.write_register(registers.OFFSETS[name], value)
 
-    def load(self, weights: Quantised, operation: str = "matmul") -> Handle:
-        """Packs a matrix into the device's memory and prepares its matmuls.
+    def reset(self) -> None:
+        """Abandons whatever the device does; its memory keeps its contents.
+
+        Raises:
+            DeviceError: the memory does not take what the engine offers.
+        """
+        self._control.reset(self.transport.name)
+        self._counted = self._read_counters()
+
+    def load(self, weights: Weights, operation: str = "matmul") -> Handle:
+        """Puts a matrix into the device's memory, packed if it is not, and prepares its matmuls.
 
         Raises:
             LayoutError: the engine cannot hold its shape or format.
+            PackError: floats, or packed for another configuration.
             DeviceError: the device's memory is short.
         """
-        config, matrix = self.config, pack.matrix(self.config, weights)
+        config, matrix = self.config, packed.matrix(self.config, weights)
         stride = layout.port_stride(config, matrix.beats)
         region = self._memory.allocate("weights", layout.region_bytes(config, matrix.beats))
-        pack.pack_weights(config, weights, region.array, stride)
+        packed.put(config, weights, region.array, stride)
         self.transport.flush(region)
-        handle = Handle(matrix, operation, region, stride)
+        handle = Handle(matrix, operation, region, stride, checksum.checksums(region.array))
         results = self._memory.reuse("results", largest.buffer_bytes(matrix))
         for tokens in range(1, config.tokens + 1):
             single = self._command(handle, tokens, self._activations, results)
             handle.lists.append(self._memory.command_list([single]))
         return handle
+
+    def both_terms(self, handle: Handle, tokens: int) -> CommandList:
+        """The list of a matmul whose activations go in as two terms, for 1..M tokens: one command
+        with the second terms in empty slots, or else one command for each term.
+
+        Raises:
+            DeviceError: the device's memory is short.
+        """
+        if 2 * tokens <= self.config.tokens:
+            return handle.lists[2 * tokens - 1]
+        size = handle.matrix.result_bytes(tokens, "fp32")
+        results = self._memory.reuse("results", 2 * size)
+        half = len(self._activations.array) // 2
+        return self._memory.command_list([
+            self._command(
+                handle, tokens, _part(self._activations, term * half), _part(results, term * size)
+            )
+            for term in range(2)
+        ])  # fmt: skip
+
+    def verify(self, handle: Handle) -> None:
+        """Compares a matrix in the device's memory with its checksums from when it was loaded.
+
+        Raises:
+            DeviceError: it has changed; says where.
+        """
+        self.transport.invalidate(handle.weights)
+        blocks = checksum.changed(handle.weights.array, handle.checksums)
+        if blocks:
+            raise DeviceError(
+                f"the weights of {handle.operation} in the memory of device {self.transport.name}"
+                f" have changed since they were loaded, in {len(blocks)} block(s), the first at"
+                f" {handle.weights.address + blocks[0]:#x}: load the model again, and test the"
+                " memory if it happens twice"
+            )
 
     def prepare(self, jobs: Sequence[tuple[Handle, int] | tuple[Handle, int, int]]) -> CommandList:
         """A list of matmuls for one doorbell, each with its own activations and results.
@@ -178,6 +227,18 @@ class Accelerator:
         self.ring(prepared)
         return [self._get(command) for command in prepared.commands]
 
+    def launch(self, prepared: CommandList) -> None:
+        """Runs a list whose activations are in their buffers; its results are then in theirs.
+
+        Raises:
+            DeviceError: as for ``ring``.
+        """
+        for command in prepared.commands:
+            self.transport.flush(command.activations)
+        self.ring(prepared)
+        for command in prepared.commands:
+            self.transport.invalidate(command.results)
+
     def ring(self, prepared: CommandList) -> Counters:
         """Runs the descriptors of a list as they are in memory; the buffers are the caller's.
 
@@ -189,12 +250,21 @@ class Accelerator:
                 reported an error (it is cleared: the next run works), or time ran out.
         """
         self._memory.check(prepared)
+        if not self._control.ready:
+            self.reset()
         self.write("list_address_low", prepared.buffer.address & 0xFFFFFFFF)
         self.write("list_address_high", prepared.buffer.address >> 32)
         self.write("doorbell", len(prepared.commands))
-        self.transport.wait(self.timeout)
-        if registers.decode("status", self.read("status"))["error"]:
-            self._raise_error()
+        try:
+            self.transport.wait(self.timeout)
+        except BaseException:  # Ctrl-C too: nothing may write to memory that the caller gives up
+            with contextlib.suppress(DeviceError):
+                self.reset()
+            raise
+        if self._control.status("error"):
+            error = self._control.take_error(self.transport.name)
+            self._counted = self._read_counters()
+            raise error
         counted = self._read_counters()
         spent = Counters.between(self.config, self._counted, counted)
         self._counted = counted
@@ -251,18 +321,8 @@ class Accelerator:
         return results.copy()  # may be a view of the buffer, which the next matmul overwrites
 
     def _read_counters(self) -> list[int]:
-        return [self.read(name) for name in registers.COUNTERS]
-
-    def _clear_error(self) -> None:
-        self.write("control", registers.encode("control", clear=1))
-
-    def _raise_error(self) -> None:
-        """Turns the held error into an exception and clears it."""
-        error = registers.decode("error", self.read("error"))
-        address = self.read("error_address_high") << 32 | self.read("error_address_low")
-        self._clear_error()
-        self._counted = self._read_counters()
-        raise DeviceError(f"device {self.transport.name}: {_error_sentence(error, address)}")
+        read = self.transport.read_register
+        return [read(offset) for offset in COUNTER_OFFSETS]
 
     def _check_identity(self) -> None:
         name, magic = self.transport.name, self.read("magic")
@@ -294,47 +354,38 @@ class Accelerator:
                 )
 
 
-def memory_needed(config: Config, matrices: Iterable[Quantised]) -> int:
+def memory_needed(config: Config, matrices: Iterable[Weights]) -> int:
     """Bytes of device memory that these matrices and the driver's buffers take."""
     total, most, count = _activation_bytes(config), 0, 0
     for weights in matrices:
-        matrix = pack.matrix(config, weights)
+        matrix = packed.matrix(config, weights)
         total += layout.region_bytes(config, matrix.beats)
-        most = max(most, largest.buffer_bytes(matrix))
+        most = max(
+            most, largest.buffer_bytes(matrix), 2 * matrix.result_bytes(config.tokens, "fp32")
+        )
         count += 1
     # Result buffers are powers of two: together less than four times the largest need. Every
-    # number of tokens has a list for all results and one for the largest.
-    lists = -(-2 * count * config.tokens * commands.BYTES // PAGE) * PAGE
+    # number of tokens has a list for all results, one for the largest and one with two terms.
+    lists = -(-4 * count * config.tokens * commands.BYTES // PAGE) * PAGE
     return total + 4 * max(most, PAGE) + lists + PAGE
 
 
 def _activation_bytes(config: Config) -> int:
-    """Bytes that hold the activations of any matmul of this engine."""
+    """Bytes that hold the activations of any matmul of this engine, and its second terms."""
     widest = [
         Matrix(config, 1, config.max_k, bits, max(128, config.group)).activation_beats(
             config.tokens
         )
         for bits in (4, 8)
     ]
-    return layout.region_bytes(config, max(widest))
+    return 2 * layout.region_bytes(config, max(widest))
+
+
+def _part(buffer: Buffer, start: int) -> Buffer:
+    """What begins ``start`` bytes into a buffer."""
+    return Buffer(buffer.address + start, buffer.array[start:])
 
 
 def _view(buffer: Buffer, size: int) -> Buffer:
     """The first ``size`` bytes of a buffer, so that only they are flushed."""
     return Buffer(buffer.address, buffer.array[:size])
-
-
-def _error_sentence(error: dict[str, int], address: int) -> str:
-    """What the error register says, for a person."""
-    if error["read"] or error["write"]:
-        action = "read" if error["read"] else "write"
-        return (
-            f"the memory answered {RESPONSES[error['response']]} to a {action} of port"
-            f" {error['port']} at {address:#x}: check that the address lies in memory that the"
-            " port reaches"
-        )
-    if error["descriptor"]:
-        return "it refused a command descriptor: its magic, check sum or opcode was wrong"
-    if error["doorbell"]:
-        return "its doorbell rang while a list was running: another process uses the same device"
-    return "a result left the range of fp32: a token's exponent in the activations is out of bounds"

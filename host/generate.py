@@ -65,6 +65,8 @@ class Generation:
 
     prompt_tokens: int
     passes: list[Pass] = field(default_factory=list)
+    reused_tokens: int = 0
+    """Of the prompt, those whose keys and values the cache held already."""
     stop_reason: str = "max_tokens"
     """``eos``, ``stop`` (string), ``max_tokens``, ``context`` (full) or ``interrupted``."""
 
@@ -125,6 +127,7 @@ def generate(
     """Writes until an end token, a stop string, ``max_tokens``, a full context or Ctrl-C.
 
     Args:
+        model: its cache is empty, or holds the beginning of the prompt (``KvCache.reuse``).
         prompt: token ids.
         stream: tokens to text, without the tokens that mark turns.
         eos: tokens that end the text.
@@ -141,7 +144,7 @@ def generate(
     """
     check_prompt(len(prompt), model.cache.context)
     run = _Run(model, sampler, StopStream(stream, stops), frozenset(eos), max_tokens, list(prompt))
-    result = Generation(len(prompt))
+    result = Generation(len(prompt), reused_tokens=model.cache.length)
     meter = Meter(tally)
     if guesser is not None:
         guesser.begin(prompt)
@@ -193,7 +196,7 @@ class _Run:
     ) -> np.ndarray:
         """Logits after what the cache does not hold yet, and after each guess: [1 + guesses, V]."""
         todo = self.past[self.model.cache.length :] + guess
-        return self.model.forward(todo, bool(guess), likeliest, progress)
+        return self.model.forward(todo, bool(guess), likeliest, progress, copy=False)
 
     def choose(self, logits: np.ndarray, guess: list[int]) -> tuple[list[int], list[str], int]:
         """Tokens chosen from a pass's logits, their texts, and how many of them were guessed."""

@@ -17,7 +17,7 @@ import numpy as np
 from host import blockfloat, largest
 from host.driver import Accelerator, Handle
 from host.largest import Largest
-from host.weights import Quantised
+from host.weights import Integers, Quantised
 from spec import commands, numeric
 from spec.errors import UserError
 
@@ -38,7 +38,7 @@ class TopHead:
     """
 
     def __init__(
-        self, accelerator: Accelerator, handle: Handle, weights: Quantised,
+        self, accelerator: Accelerator, handle: Handle, weights: Integers,
         full: Callable[[np.ndarray], np.ndarray],
         split: Callable[[np.ndarray], np.ndarray] | None, top_k: int,
     ) -> None:  # fmt: skip
@@ -56,11 +56,17 @@ class TopHead:
         """Logits in which the ``count`` largest are right, and those equal to them by row.
 
         Args:
-            activations: [1, K] float32.
+            activations: [tokens, K] float32; each token is a matmul of its own.
 
         Returns:
-            [1, N] float32: logits, or minus infinity for rows that are certainly not among them.
+            [tokens, N] float32: logits, or minus infinity for rows that are certainly not among
+            them.
         """
+        rows = [self._likeliest(token[None], count) for token in activations]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _likeliest(self, activations: np.ndarray, count: int) -> np.ndarray:
+        """``likeliest`` of one token."""
         terms = activations if self._split is None else self._split(activations)
         found = self._accelerator.matmul(self._handle, terms, top_k=self._top_k)
         if self._split is None:
@@ -100,7 +106,7 @@ def check_top_k(top_k: int) -> int:
 
 
 def exact_results(
-    weights: Quantised, rows: np.ndarray, bases: np.ndarray, shifts: np.ndarray,
+    weights: Integers, rows: np.ndarray, bases: np.ndarray, shifts: np.ndarray,
     mantissas: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """Results of a few rows with one token, bit for bit as the engine's (``spec.numeric``).
@@ -113,10 +119,11 @@ def exact_results(
         [count] float32.
     """
     run = min(weights.group, numeric.BLOCK)
-    values = _signed(weights, rows).reshape(len(rows), weights.columns // run, run)
+    chosen = weights.select(rows)
+    values = _signed(chosen).reshape(len(rows), weights.columns // run, run)
     sums = np.einsum("nri,ri->nr", values, mantissas.reshape(-1, run).astype(np.int32))
     starts = np.arange(sums.shape[1]) * run
-    patterns = weights.scales.view(np.uint16)[rows][:, starts // weights.group]
+    patterns = chosen.scales.view(np.uint16)[:, starts // weights.group]
     lifts = (numeric.SHIFT_MAX - shifts[0, starts // numeric.BLOCK]).tolist()
     results = []
     for row_sums, row_patterns in zip(sums.tolist(), patterns.tolist(), strict=True):
@@ -128,10 +135,10 @@ def exact_results(
     return np.array(results, np.uint32).view(np.float32)
 
 
-def _signed(weights: Quantised, rows: np.ndarray) -> np.ndarray:
-    """``values - zeros`` of some rows: int32 [rows, groups, group]."""
-    values = weights.values[rows].astype(np.int32)
+def _signed(weights: Quantised) -> np.ndarray:
+    """``values - zeros``: int32 [rows, groups, group]."""
+    values = weights.values.astype(np.int32)
     values = values.reshape(len(values), weights.columns // weights.group, weights.group)
     if weights.zeros is not None:
-        values -= weights.zeros[rows, :, None]
+        values -= weights.zeros[:, :, None]
     return values

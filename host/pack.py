@@ -50,6 +50,17 @@ def striped_view(config: Config, region: np.ndarray, stride: int, beats: int) ->
     )
 
 
+def port_parts(config: Config, region: np.ndarray, stride: int, beats: int) -> list[np.ndarray]:
+    """The bytes of each port's part of a striped region.
+
+    Raises:
+        PackError: as for ``striped_view``.
+    """
+    striped_view(config, region, stride, beats)
+    size = beats * config.port_bytes
+    return [region[port * stride : port * stride + size] for port in range(config.ports)]
+
+
 def matrix(config: Config, weights: Quantised) -> Matrix:
     """Shape and format of ``weights`` for the layout.
 
@@ -127,6 +138,36 @@ def unpack_weights(config: Config, shape: Matrix, region: np.ndarray, stride: in
         if zeros is not None:
             fields = _nibbles(beats[:, :, zeros_at])
             zeros[rows] = _per_group(shape, fields, zeros[rows].shape)
+    return Quantised(shape.bits, shape.group, values, scales.view(np.float16), zeros)
+
+
+def unpack_rows(shape: Matrix, region: np.ndarray, stride: int, rows: np.ndarray) -> Quantised:
+    """A few rows of a packed matrix, in the order of ``rows`` [count].
+
+    Raises:
+        PackError: the region is too short.
+    """
+    view = _tiles_view(shape, region, stride)
+    tiles, inside = np.divmod(rows, shape.config.tile_rows)
+    weights_at, scales_at, zeros_at = beat_positions(shape)
+    each = np.arange(len(rows))
+    groups = (len(rows), shape.columns // shape.group)
+
+    def beats(positions: np.ndarray) -> np.ndarray:
+        found = view[tiles, :, positions]
+        return found.reshape(len(rows), shape.chunks, shape.config.beat_bytes)
+
+    def of_group(fields: np.ndarray, served: int) -> np.ndarray:
+        split = fields.reshape(len(rows), shape.chunks, served, shape.row_scales)
+        return _whole_groups(shape, split[each, :, inside % served].reshape(len(rows), -1), groups)
+
+    values = _unpack_values(shape, beats(weights_at[inside])).reshape(len(rows), -1)
+    scales = of_group(beats(scales_at[inside // shape.scale_rows]).view("<u2"), shape.scale_rows)
+    zeros = None
+    if shape.bits == 4:
+        fields = _nibbles(beats(zeros_at[inside // shape.zero_rows]))
+        zeros = of_group(fields, shape.zero_rows)
+    values = values[:, : shape.columns]
     return Quantised(shape.bits, shape.group, values, scales.view(np.float16), zeros)
 
 
@@ -229,10 +270,14 @@ def _per_group(shape: Matrix, fields: np.ndarray, wanted: tuple[int, ...]) -> np
     """The inverse of ``_beat_fields``: fields [tiles, chunks, beats, ...] as [rows, groups]."""
     tiles, tile_rows = fields.shape[0], shape.config.tile_rows
     full = fields.reshape(tiles, shape.chunks, -1, shape.row_scales)[:, :, :tile_rows]
-    full = full.transpose(0, 2, 1, 3).reshape(tiles * tile_rows, -1)
+    return _whole_groups(shape, full.transpose(0, 2, 1, 3).reshape(tiles * tile_rows, -1), wanted)
+
+
+def _whole_groups(shape: Matrix, full: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    """Fields [rows, chunks * row_scales] once per group: coarse ones are repeated in each chunk."""
     if shape.chunk_columns < shape.group:
         full = full[:, :: shape.group // shape.chunk_columns]
-    return _clip(full, wanted)
+    return np.ascontiguousarray(_clip(full, wanted))
 
 
 def _unpack_values(shape: Matrix, beats: np.ndarray) -> np.ndarray:

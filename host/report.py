@@ -12,18 +12,23 @@ from host.counters import Counters, total
 from host.generate import Generation, Pass
 from host.guess.tally import GuessTally
 from host.model import OPERATIONS
+from host.power import Energy
+from host.transports import BOARD_DEVICES
 from spec.config import Config
 from spec.digest import digest
 
 SIMULATED = "simulated"
 MODELLED = "modelled"
+MEASURED = "measured"
 
-CYCLE_ACCURATE = {"rtl": SIMULATED}
+CYCLE_ACCURATE = {"rtl": SIMULATED, **dict.fromkeys(BOARD_DEVICES, MEASURED)}
 """Devices whose cycle counters are the design's own; every other device's cycles are modelled."""
 
 SCOPES = {
     SIMULATED: "linear layers and LM head, cycle by cycle in the generated RTL with its memory"
     " model; the processor's share (norms, attention, sampling, driver) is not included",
+    MEASURED: "linear layers and LM head, by the cycle counter of the design on the board; the"
+    " processor's share (norms, attention, sampling, driver) is not included",
     MODELLED: "linear layers and LM head at one beat per clock cycle, as the layout counts beats;"
     " memory stalls, the start of a command, the writing of results and the processor's share"
     " (norms, attention, sampling, driver) are not included",
@@ -39,6 +44,8 @@ class Head:
     """The largest ones of each token; 0: all of them."""
     full_passes: int = 0
     """Tokens for which those did not decide, so that all logits were computed as well."""
+    two_step: bool = False
+    """They were proposed by an int4 head and decided by the int8 one (host.two_step)."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +60,17 @@ class Report:
     head: Head = field(default_factory=Head)
     guess: str = "off"
     """How many guesses a pass could carry: ``auto``, ``off`` or a number."""
+    energy: Energy = field(default_factory=Energy)
+    """Of the whole board while the run lasted; no samples without a sensor."""
 
     @property
     def label(self) -> str:
-        """``simulated`` or ``modelled``."""
+        """``simulated``, ``measured`` or ``modelled``."""
         return CYCLE_ACCURATE.get(self.device, MODELLED)
 
     def cycles(self, cost: Counters) -> int:
         """Cycles of a cost: counted by the RTL, or one per beat read."""
-        if self.label == SIMULATED:
+        if self.label != MODELLED:
             return cost.cycles
         return cost.bytes_read // self.config.beat_bytes
 
@@ -74,13 +83,18 @@ class Report:
         """What guessing did in decode."""
         return GuessTally.of(self.guess, self.generation.passes)
 
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens of the prompt that went through the model: not those that the cache held."""
+        return self.generation.prompt_tokens - self.generation.reused_tokens
+
     def tokens_per_second(self, phase: str) -> float | None:
         """At the configured clock; None when no token was handled in that phase."""
         steps = self.passes(phase)
         cycles = sum(self.cycles(total(step.operations.values())) for step in steps)
         if not cycles:
             return None
-        tokens = _written(steps) if phase == "decode" else self.generation.prompt_tokens
+        tokens = _written(steps) if phase == "decode" else self.computed_tokens
         return tokens * self.config.clock_mhz * 1e6 / cycles
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,12 +105,17 @@ class Report:
             "tokens": len(run.tokens),
             "token_ids": run.tokens,
             "prompt_tokens": run.prompt_tokens,
+            "reused_tokens": run.reused_tokens,
             "stop_reason": run.stop_reason,
             "model": self.source,
             "device": self.device,
             "config": config.name,
             "digest": f"{digest(config):016x}",
-            "head": {"top_k": self.head.top_k or None, "full_passes": self.head.full_passes},
+            "head": {
+                "top_k": self.head.top_k or None,
+                "full_passes": self.head.full_passes,
+                "two_step": self.head.two_step,
+            },
             "totals": {
                 **self._cost(_sum(self.passes())),
                 "prefill": self._cost(_sum(self.passes("prefill"))),
@@ -114,6 +133,21 @@ class Report:
                 "scope": SCOPES[self.label],
             },
             "seconds": sum(step.seconds for step in self.passes()),
+            "energy": self._energy(),
+        }
+
+    def _energy(self) -> dict[str, Any] | None:
+        """Measured at the board's INA260; None without one."""
+        energy, tokens = self.energy, len(self.generation.tokens)
+        if not energy.samples:
+            return None
+        return {
+            "label": MEASURED,
+            "joules": energy.joules,
+            "watts": energy.watts,
+            "joules_per_token": energy.per_token(tokens),
+            "samples": energy.samples,
+            "scope": "the whole board, prompt included",
         }
 
     def _cost(self, cost: Counters) -> dict[str, Any]:
@@ -233,7 +267,8 @@ def _caption(report: Report) -> str:
     return (
         f"{run.prompt_tokens} prompt tokens, {len(run.tokens)} written, stopped by"
         f" {run.stop_reason}, {sum(step.seconds for step in run.passes):.1f} s on this machine."
-        f" Cycles are {report.label}.{_head(report.head)}\n{_guesses(report.guesses)}"
+        f" Cycles are {report.label}.{_head(report.head)}{_power(report)}\n"
+        f"{_guesses(report.guesses)}"
         f"{report.label.capitalize()} speed at {report.config.clock_mhz:g} MHz:"
         f" {', '.join(speeds) or 'no token'}.\nIt covers {SCOPES[report.label]}."
     )
@@ -245,8 +280,19 @@ def _guesses(guesses: GuessTally) -> str:
     return sentence and sentence + "\n"
 
 
+def _power(report: Report) -> str:
+    """What the caption adds where the board's power was sampled."""
+    energy, tokens = report.energy, len(report.generation.tokens)
+    each = energy.per_token(tokens)
+    if each is None:
+        return ""
+    return f"\nMeasured at the board's INA260: {energy.watts:.2f} W, {each:.2f} J/token."
+
+
 def _head(head: Head) -> str:
     """What the caption adds when not all logits left the device."""
     if not head.top_k:
         return ""
+    if head.two_step:
+        return f"\nLM head in two steps: int4 proposes {head.top_k}, int8 decides."
     return f"\nLM head by top-{head.top_k}; all logits for {head.full_passes} tokens."

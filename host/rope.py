@@ -43,8 +43,10 @@ class Rope:
 
     def __init__(self, shape: Shape, context: int) -> None:
         angles = np.outer(np.arange(context), frequencies(shape))
-        self._cos = np.cos(angles).astype(np.float32)[:, None, :]
-        self._sin = np.sin(angles).astype(np.float32)[:, None, :]
+        self.cosines = np.cos(angles).astype(np.float32)
+        """[context, head_dim / 2]; ``sines`` likewise."""
+        self.sines = np.sin(angles).astype(np.float32)
+        self._cos, self._sin = self.cosines[:, None, :], self.sines[:, None, :]
         self._half = shape.head_dim // 2
 
     def rotate(self, heads: np.ndarray, start: int) -> None:
@@ -56,4 +58,14 @@ class Rope:
         turned = high * cos + low * sin
         low *= cos
         low -= high * sin
+        high[...] = turned
+
+    def rotate_back(self, heads: np.ndarray, start: int) -> None:
+        """The inverse of ``rotate``, which is also its derivative's transpose; in place."""
+        cos = self._cos[start : start + len(heads)]
+        sin = self._sin[start : start + len(heads)]
+        low, high = heads[:, :, : self._half], heads[:, :, self._half :]
+        turned = high * cos - low * sin
+        low *= cos
+        low += high * sin
         high[...] = turned

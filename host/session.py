@@ -6,20 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from host import selftest
 from host.cache import ContextError
 from host.chat import ChatTemplate
+from host.crosscheck import CheckedAccelerator
 from host.driver import Accelerator, memory_needed
 from host.generate import check_prompt, generate
-from host.guess.cost import PassCost, stream_cost
+from host.guess.cost import PassCost
 from host.guess.guesser import Guesser, most_guesses
 from host.head import HeadError, check_top_k
 from host.linear import AcceleratorBackend
 from host.model import Transformer, matrices
+from host.plan.planner import pass_cost
 from host.report import Head, Report
 from host.sampling import Sampler, Sampling
 from host.tokenizer import Tokenizer
 from host.transport import names, open_device
-from host.weights import Model
+from host.transports import BOARD_DEVICES
+from host.weights import Integers, Model
 from spec.config import Config
 from spec.errors import ToolError, UserError
 
@@ -95,8 +99,12 @@ def choose_context(model: Model, asked: int | None) -> int:
     return asked
 
 
-def check_head(top_k: int, sampling: Sampling) -> None:
-    """Raises HeadError when ``top_k`` logits cannot decide what all logits would."""
+def check_head(top_k: int, sampling: Sampling, full: str = "--head-top-k full") -> None:
+    """Raises HeadError when ``top_k`` logits cannot decide what all logits would.
+
+    Args:
+        full: the option that asks for all of them.
+    """
     if top_k == 0:
         return
     check_top_k(top_k)
@@ -107,8 +115,8 @@ def check_head(top_k: int, sampling: Sampling) -> None:
         f"sampling keeps {needed or 'all'} tokens"
     )  # fmt: skip
     raise HeadError(
-        f"--head-top-k {top_k} gives {top_k} logits but {reason}: use --head-top-k full, or sample"
-        f" with --top-k 1..{top_k} and no penalty"
+        f"a head by top-{top_k} gives {top_k} logits but {reason}: use {full}, or sample with"
+        f" --top-k 1..{top_k} and no penalty"
     )
 
 
@@ -125,31 +133,49 @@ class Session:
     @classmethod
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
-        head_top_k: int = 0, **options: Any,
+        head_top_k: int = 0, check_every: int = 0, threads: int | None = None,
+        cache: str | None = None, **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
         Args:
             head_top_k: logits that leave the device for each token; 0 for all of them.
+            check_every: compute one matmul in this many again on the processor; 0 for none.
+            threads: of attention, and of the device cpu; None for one per processor.
+            cache: the KV cache's format, ``fp16`` (None) or ``int8``.
             options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
             ToolError: the device or one of its tools is missing.
             DeviceError: it is not the one expected or lacks memory.
+            MismatchError: a board's short self-test found a wrong result.
             LayoutError, PackError: the configuration cannot hold a matrix.
             ContextError: a context that the model does not have.
         """
         needed = memory_needed(config, (weights for _, weights in matrices(model)))
         progress(f"opening device {device}", 0, 0)
+        real = device in BOARD_DEVICES
+        if real:
+            needed += selftest.memory(config, short=True)
+        if device == "cpu" and threads is not None:
+            options["threads"] = threads
         transport = open_device(device, config, needed, **options)
-        accelerator = Accelerator(transport)
+        accelerator = (
+            CheckedAccelerator(transport, check_every) if check_every else Accelerator(transport)
+        )
+        if real:
+            progress("testing the device", 0, 0)
+            selftest.run(accelerator, selftest.SHORT)
+            accelerator.tally.clear()
         transformer = Transformer(
             model,
-            AcceleratorBackend(accelerator, head_top_k=head_top_k),
+            AcceleratorBackend(accelerator, head_top_k=head_top_k, fine=model.fine),
             context,
             lambda done, total: progress("packing weights", done, total),
+            cache,
+            threads,
         )
-        return cls(model, accelerator, transformer, head_top_k)
+        return cls(model, accelerator, transformer, transformer.candidates or head_top_k)
 
     def run(
         self,
@@ -162,7 +188,7 @@ class Session:
         stops: Sequence[str] = (),
         guesser: Guesser | None = None,
     ) -> Report:
-        """Answers one prompt, from an empty cache.
+        """Answers one prompt. What the cache holds of its beginning is not computed again.
 
         Args:
             stops: strings that end the text.
@@ -174,9 +200,10 @@ class Session:
             HeadError: the head's top-k does not decide what the sampler would choose.
             DeviceError: the device reported an error.
         """
-        check_head(self.head_top_k, sampling)
+        two_step = self.model.fine is not None
+        check_head(self.head_top_k, sampling, "--head int8" if two_step else "--head-top-k full")
         check_prompt(len(prompt), self.transformer.cache.context)
-        self.transformer.reset()
+        self.transformer.cache.reuse(prompt)
         full_before = self.transformer.full_passes
         generation = generate(
             self.transformer,
@@ -192,10 +219,11 @@ class Session:
             emit=emit,
             progress=lambda done, total: progress("reading the prompt", done, total),
         )
-        head = Head(self.head_top_k, self.transformer.full_passes - full_before)
+        head = Head(self.head_top_k, self.transformer.full_passes - full_before, two_step)
         device = self.accelerator.transport.name
         mode = "off" if guesser is None else guesser.mode
-        return Report(generation, device, self.accelerator.config, self.model.source, head, mode)
+        config = self.accelerator.config
+        return Report(generation, device, config, self.model.source, head, guess=mode)
 
     def guesser(self, option: str, phrases: Sequence[Sequence[int]] = ()) -> Guesser | None:
         """What ``--guess auto|off|N`` asks for; None for no guesses.
@@ -205,6 +233,7 @@ class Session:
 
         Raises:
             GuessError: no such number of guesses.
+            ToolError: ``auto`` needs the cost of a pass, and nothing here knows it.
         """
         config = self.accelerator.config
         fixed = most_guesses(option, config)
@@ -214,8 +243,20 @@ class Session:
         return Guesser(most, cost, self.model.eos_tokens, phrases)
 
     def pass_cost(self) -> PassCost:
-        """Seconds of a pass, as modelled for the accelerator's configuration."""
-        return stream_cost(self.accelerator.config, matrices(self.model))
+        """Seconds of a pass on the board, as the planner models it for this configuration.
+
+        Raises:
+            ToolError: neither stored cycles nor a model of the fabric.
+        """
+        model, config = self.model, self.accelerator.config
+        integers = model.head if isinstance(model.head, Integers) else None
+        bits = f"int{integers.bits}" if integers else "int8"
+        group = max(config.group, integers.group if integers else 0)
+        head = bits if model.fine is None else "two-step"
+        cost = pass_cost(model.shape, config, head, group)
+        for tokens in (1, config.tokens):
+            cost(tokens, 0)
+        return cost
 
     def close(self) -> None:
         """Releases the device."""

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers import Tokenizer as Backend
 
 from host.sentence import printable
@@ -64,6 +72,11 @@ class Tokenizer:
         """One more than the largest token id."""
         return max(self._backend.get_vocab().values(), default=-1) + 1
 
+    @property
+    def json(self) -> str:
+        """What ``from_text`` makes the same tokenizer from, with ``start``."""
+        return self._backend.to_str()
+
     def encode(self, text: str, special: bool = True, start: bool = False) -> list[int]:
         """Token ids of a text.
 
@@ -86,6 +99,16 @@ class Tokenizer:
             special: keep special tokens' texts.
         """
         return self._backend.decode(list(ids), skip_special_tokens=not special)
+
+    def save(self, path: Path) -> None:
+        """Writes a ``tokenizer.json`` that ``from_json`` reads; it holds the start ids as well."""
+        if self.start:
+            names = [str(self._backend.id_to_token(index)) for index in self.start]
+            self._backend.post_processor = processors.TemplateProcessing(
+                single=[*names, "$A"],
+                special_tokens=list(zip(names, self.start)),  # noqa: B905
+            )
+        self._backend.save(str(path))
 
     def stream(self) -> TextStream:
         """A decoder for ids that come one at a time."""
@@ -143,6 +166,18 @@ def from_json(path: Path) -> Tokenizer:
     framed = backend.encode("a", add_special_tokens=True).ids
     start = framed[: framed.index(plain[0])] if plain and plain[0] in framed else []
     return Tokenizer(backend, start)
+
+
+def from_text(text: str, start: Sequence[int], source: str) -> Tokenizer:
+    """The tokenizer of ``Tokenizer.json``.
+
+    Args:
+        source: the file's name, for errors.
+
+    Raises:
+        TokenizerError: not a tokenizer.
+    """
+    return Tokenizer(_guarded(lambda: Backend.from_str(text), source), start)
 
 
 def from_gguf(metadata: dict[str, Any], source: str) -> Tokenizer:

@@ -5,9 +5,56 @@ Loaders make these, the packer lays matrices out for the accelerator, the forwar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+
+class Weights(Protocol):
+    """A matrix [N, K] in whichever form it is held.
+
+    ``Quantised``: integers in this process; ``Dense``: floats, for the reference;
+    ``host.packed.Packed``: the accelerator's own layout, in a mapped file.
+    """
+
+    @property
+    def rows(self) -> int:
+        """N, outputs."""
+
+    @property
+    def columns(self) -> int:
+        """K, inputs."""
+
+    def floats(self) -> np.ndarray:
+        """The weights, [N, K] float32."""
+
+
+@runtime_checkable
+class Integers(Weights, Protocol):
+    """A matrix of integers with group scales, in whichever form it is held."""
+
+    @property
+    def bits(self) -> int:
+        """4 or 8."""
+
+    @property
+    def group(self) -> int:
+        """Values along K that share a scale."""
+
+    def select(self, rows: np.ndarray | slice) -> Quantised:
+        """Some rows, in the order asked for."""
+
+
+class Embedding(Protocol):
+    """The table of token vectors: an array [vocabulary, hidden], or what gives rows of one."""
+
+    def __len__(self) -> int:
+        """Tokens."""
+
+    def __getitem__(self, tokens: np.ndarray, /) -> np.ndarray:
+        """[count, hidden] floats of token ids [count]."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +81,60 @@ class Quantised:
     def columns(self) -> int:
         """K, inputs."""
         return self.values.shape[1]
+
+    def select(self, rows: np.ndarray | slice) -> Quantised:
+        """Some rows, in the order asked for; views where ``rows`` is a slice."""
+        zeros = None if self.zeros is None else self.zeros[rows]
+        return Quantised(self.bits, self.group, self.values[rows], self.scales[rows], zeros)
+
+    def floats(self) -> np.ndarray:
+        """[N, K] float32: (values - zeros) * scales, group by group."""
+        rows, columns = self.values.shape
+        values = self.values.astype(np.float32).reshape(rows, -1, self.group)
+        if self.zeros is not None:
+            values -= self.zeros[:, :, None]
+        values *= self.scales[:, :, None].astype(np.float32)
+        return values.reshape(rows, columns)
+
+
+class IntegerEmbedding:
+    """Token vectors out of an integer table, in floats: one table serves embedding and head.
+
+    Args:
+        table: [vocabulary, hidden].
+    """
+
+    def __init__(self, table: Integers) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return self.table.rows
+
+    def __getitem__(self, tokens: np.ndarray) -> np.ndarray:
+        """[count, hidden] float32 of token ids [count]."""
+        return self.table.select(tokens).floats()
+
+
+@dataclass(frozen=True)
+class Dense:
+    """An unquantised matrix: only floating point runs it."""
+
+    values: np.ndarray
+    """[N, K] float32"""
+
+    @property
+    def rows(self) -> int:
+        """N, outputs."""
+        return self.values.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """K, inputs."""
+        return self.values.shape[1]
+
+    def floats(self) -> np.ndarray:
+        """[N, K] float32, without a copy."""
+        return self.values
 
 
 @dataclass(frozen=True)
@@ -66,16 +167,16 @@ class Layer:
 
     input_norm: np.ndarray
     """[hidden] float32"""
-    qkv: Quantised
+    qkv: Weights
     """rows: queries, keys, values"""
     qkv_bias: np.ndarray | None
     """[(heads + 2 kv_heads) * head_dim] float32"""
-    output: Quantised
+    output: Weights
     post_norm: np.ndarray
     """[hidden] float32"""
-    gate_up: Quantised
+    gate_up: Weights
     """rows: gate, then up"""
-    down: Quantised
+    down: Weights
 
 
 @dataclass(frozen=True)
@@ -83,14 +184,17 @@ class Model:
     """A whole model with what it was loaded from."""
 
     shape: Shape
-    embedding: np.ndarray
+    embedding: Embedding
     """[vocabulary, hidden] float16 or float32"""
-    layers: list[Layer]
+    layers: Sequence[Layer]
     final_norm: np.ndarray
     """[hidden] float32"""
-    head: Quantised
+    head: Weights
     """[vocabulary, hidden]"""
     eos_tokens: frozenset[int]
     source: str
     """Path and packing, for reports: ``model.gguf (GGUF Q4_1, rounded to int4 group 64)``"""
     notes: dict[str, str] = field(default_factory=dict)
+    fine: Quantised | None = None
+    """int8 [vocabulary, hidden]: decides among what ``head`` proposes (host.two_step); None where
+    ``head`` decides alone."""

@@ -1,7 +1,7 @@
 """AXI4 and AXI4-Lite channels as streams, and their flat names on the top module.
 
-Source: ARM IHI 0022, AMBA AXI protocol. Bursts are INCR, whole beats wide, with one ID: every
-answer comes in order.
+Source: ARM IHI 0022, AMBA AXI protocol. Bursts are INCR, whole beats wide, with one ID at a
+time, so every answer comes in order. The ID changes when answers are given up (hwgen.abandon).
 """
 
 from amaranth import Shape, unsigned
@@ -26,12 +26,16 @@ class Burst(data.Struct):
 
 def read_data(bits: int) -> data.StructLayout:
     """One beat of an answer (R)."""
-    return data.StructLayout({"data": bits, "resp": 2, "last": 1})
+    return data.StructLayout({"data": bits, "resp": 2, "last": 1, "id": 1})
 
 
 def write_data(bits: int) -> data.StructLayout:
     """One beat to write (W); every byte of it is valid."""
     return data.StructLayout({"data": bits, "last": 1})
+
+
+WRITE_RESPONSE = data.StructLayout({"resp": 2, "id": 1})
+"""The answer to a write burst (B)."""
 
 
 def read_channels(bits: int) -> dict:
@@ -40,11 +44,11 @@ def read_channels(bits: int) -> dict:
 
 
 def write_channels(bits: int) -> dict:
-    """Members of an AXI4 write master of ``bits``: ``aw``, ``w`` and ``b`` (the response code)."""
+    """Members of an AXI4 write master of ``bits``: ``aw``, ``w`` and ``b``."""
     return {
         "aw": Out(stream.Signature(Burst)),
         "w": Out(stream.Signature(write_data(bits))),
-        "b": In(stream.Signature(2)),
+        "b": In(stream.Signature(WRITE_RESPONSE)),
     }
 
 

@@ -5,6 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen import axi
+from hwgen.abandon import Abandon
+from hwgen.watchdog import Watchdog
 from spec import registers
 from spec.config import ADDRESS_BITS, Config
 from spec.digest import digest
@@ -24,8 +26,19 @@ Events = data.StructLayout(
 )
 """One-cycle strobes that are counted or held."""
 
-Failure = data.StructLayout({"valid": 1, "write": 1, "resp": 2, "port": 2, "address": ADDRESS_BITS})
-"""An AXI answer that was an error."""
+Failure = data.StructLayout(
+    {"valid": 1, "misfit": 1, "write": 1, "resp": 2, "port": 2, "address": ADDRESS_BITS}
+)
+"""An AXI answer that was an error, or (``misfit``) that answers nothing."""
+
+Waits = data.StructLayout(
+    {"requests": 4, "data": 4, "write_request": 1, "write_data": 1, "write_response": 1,
+     "causes": 4}
+)  # fmt: skip
+"""What waits: the bits of the register ``waits`` in their order."""
+
+LINGER = 4
+"""Cycles that a list stays busy beyond its last transfer: its error has been recorded by then."""
 
 
 class Control(wiring.Component):
@@ -33,10 +46,12 @@ class Control(wiring.Component):
 
     Members:
         bus: the AXI4-Lite slave; every address answers OKAY, unknown ones read zero.
-        events, failure: In, from the engine.
-        busy: In, a list is running.
+        events, failure, waits: In, from the engine.
+        busy: In, a list is running. moved: In, something passed. offering, owing: In, an AXI
+            handshake is not over, answers are missing.
         start: Out, one cycle, the doorbell; list_address, list_count: Out.
         halt: Out, a read, write or descriptor error is held.
+        draining, reset, epoch: Out, of ``Abandon``.
         irq: Out, a list ended and interrupts are enabled; falls when a list starts or on clear.
     """
 
@@ -47,52 +62,85 @@ class Control(wiring.Component):
                 "bus": Out(axi.ControlPort),
                 "events": In(Events),
                 "failure": In(Failure),
+                "waits": In(Waits),
                 "busy": In(1),
+                "moved": In(1),
+                "offering": In(1),
+                "owing": In(1),
                 "start": Out(1),
                 "list_address": Out(ADDRESS_BITS),
                 "list_count": Out(16),
                 "halt": Out(1),
+                "draining": Out(1),
+                "reset": Out(1),
+                "epoch": Out(1),
                 "irq": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
+        self._expired = Signal()
         index, value, write = self._write_channel(m)
         registered = {
             register.name: write & (index == number)
             for number, register in enumerate(registers.REGISTERS)
             if register.access != "ro"
         }
-        values = self._held(m, registered, value)
-        values |= self._counters(m)
-        values |= self._errors(m, registered["control"] & value[0], registered["doorbell"])
+        order = {
+            bits.name: registered["control"] & value[bits.lsb]
+            for bits in registers.BY_NAME["control"].bits if bits.name != "irq_enable"
+        }  # fmt: skip
+        running = Signal()  # for the counters
+        active = Signal()  # for the host
+        lingering = Signal(LINGER)
+        m.d.comb += running.eq(self.busy & ~self.draining)
+        m.d.sync += [
+            lingering.eq(Cat(self.start | running, lingering)),
+            active.eq(self.start | running | lingering.any()),
+        ]
+        values = self._held(m, registered, value, order, active)
+        values |= self._counters(m, running)
+        values |= self._errors(m, order["clear"] & ~active, registered["doorbell"] & ~self.start)
+        values |= self._supervise(m, order, running, values)
         identity = digest(self._config)
         values |= {
             "magic": registers.MAGIC,
             "version": registers.VERSION,
             "digest_low": identity & 0xFFFFFFFF,
             "digest_high": identity >> 32,
-            "status": Cat(self.busy, values["error"].any()),
+            "status": Cat(active, values["error"].any(), self.draining),
             "doorbell": 0,
         }
         self._read_channel(m, [values[register.name] for register in registers.REGISTERS])
         return m
 
     def _write_channel(self, m: Module):
-        """Index, value and strobe of a whole-word write; partial ones are answered and ignored."""
+        """Index, value and strobe of a whole-word write; partial ones are answered and ignored.
+
+        Address and data are held until both are there: ``ready`` depends on no input, as AXI
+        demands (IHI 0022, A3.2.1).
+        """
         bus = self.bus
+        address, held = Signal.like(bus.aw.payload), Signal.like(bus.w.payload)
+        address_held, data_held = Signal(), Signal()
+        m.d.comb += [bus.aw.ready.eq(~address_held), bus.w.ready.eq(~data_held)]
+        with m.If(bus.aw.valid & bus.aw.ready):
+            m.d.sync += [address.eq(bus.aw.payload), address_held.eq(1)]
+        with m.If(bus.w.valid & bus.w.ready):
+            m.d.sync += [held.eq(bus.w.payload), data_held.eq(1)]
         index = Signal(range(registers.WINDOW_BYTES // registers.STRIDE))
         value = Signal(32)
         write = Signal()
-        both = bus.aw.valid & bus.w.valid & ~bus.b.valid
-        m.d.comb += [bus.aw.ready.eq(both), bus.w.ready.eq(both)]
-        aligned = bus.aw.payload[: registers.STRIDE.bit_length() - 1] == 0
+        both = address_held & data_held & ~bus.b.valid
+        low = registers.STRIDE.bit_length() - 1
         m.d.sync += [
-            index.eq(bus.aw.payload[registers.STRIDE.bit_length() - 1 :]),
-            value.eq(bus.w.payload.data),
-            write.eq(both & bus.w.payload.strobe.all() & aligned),
+            index.eq(address[low:]),
+            value.eq(held.data),
+            write.eq(both & held.strobe.all() & (address[:low] == 0)),
         ]
+        with m.If(both):
+            m.d.sync += [address_held.eq(0), data_held.eq(0)]
         with m.If(both):
             m.d.sync += bus.b.valid.eq(1)
         with m.Elif(bus.b.ready):
@@ -105,8 +153,8 @@ class Control(wiring.Component):
         row_length = 8
         offset = Signal.like(bus.ar.payload)
         busy = Signal(2)
-        begin = bus.ar.valid & ~busy.any() & ~bus.r.valid
-        m.d.comb += bus.ar.ready.eq(begin)
+        m.d.comb += bus.ar.ready.eq(~busy.any() & ~bus.r.valid)
+        begin = bus.ar.valid & bus.ar.ready
         m.d.sync += [offset.eq(bus.ar.payload), busy.eq(Cat(begin, busy[0]))]
         low = registers.STRIDE.bit_length() - 1
         column, row = offset[low : low + 3], offset[low + 3 :]
@@ -131,12 +179,13 @@ class Control(wiring.Component):
         with m.Elif(bus.r.ready):
             m.d.sync += bus.r.valid.eq(0)
 
-    def _held(self, m: Module, writes: dict, value) -> dict:
+    def _held(self, m: Module, writes: dict, value, order: dict, active) -> dict:
         """Registers that keep what the host writes, and the doorbell."""
         held = {}
         for name in ("scratch", "list_address_low", "list_address_high", "irq_enable"):
             held[name] = Signal(32 if name != "irq_enable" else 1, name=name)
-        for name in ("scratch", "list_address_low", "list_address_high"):
+        held["watchdog"] = Signal(32, name="watchdog", init=registers.WATCHDOG_CYCLES)
+        for name in ("scratch", "list_address_low", "list_address_high", "watchdog"):
             with m.If(writes[name]):
                 m.d.sync += held[name].eq(value)
         with m.If(writes["control"]):
@@ -144,23 +193,23 @@ class Control(wiring.Component):
         m.d.comb += [
             self.list_address.eq(Cat(held["list_address_low"], held["list_address_high"])),
             self.list_count.eq(value),
-            self.start.eq(writes["doorbell"] & ~self.busy),
+            self.start.eq(writes["doorbell"] & ~active & ~self.draining),
         ]
-        was_busy = Signal()
+        was_active = Signal()
         ended = Signal()
-        m.d.sync += [was_busy.eq(self.busy), self.irq.eq(ended & held["irq_enable"])]
-        with m.If(self.start | (writes["control"] & value[0])):
+        m.d.sync += [was_active.eq(active), self.irq.eq(ended & held["irq_enable"])]
+        with m.If(self.start | order["clear"]):
             m.d.sync += ended.eq(0)
-        with m.Elif(was_busy & ~self.busy):
+        with m.Elif(was_active & ~active):
             m.d.sync += ended.eq(1)
         held["control"] = Cat(0, held.pop("irq_enable"))
         return held
 
-    def _counters(self, m: Module) -> dict:
+    def _counters(self, m: Module, running) -> dict:
         """Free-running counters; 64 bits are counted in two halves, the carry a cycle late."""
         names = {
             "completed": self.events.completed,
-            "busy_cycles": self.busy,
+            "busy_cycles": running,
             **{f"beats_port{port}": self.events.taken[port] for port in range(4)},
             "beats_written": self.events.sent,
             **{f"stall_{cause}": self.events.stalls[i] for i, cause in enumerate(CAUSES)},
@@ -177,11 +226,14 @@ class Control(wiring.Component):
     def _errors(self, m: Module, clear, doorbell) -> dict:
         """Held errors; response, port and address are of the first failure since the clear."""
         flags = {
-            "read": self.failure.valid & ~self.failure.write,
-            "write": self.failure.valid & self.failure.write,
+            "read": self.failure.valid & ~self.failure.misfit & ~self.failure.write,
+            "write": self.failure.valid & ~self.failure.misfit & self.failure.write,
+            "answer": self.failure.valid & self.failure.misfit & ~self.failure.write,
+            "acknowledgement": self.failure.valid & self.failure.misfit & self.failure.write,
             "descriptor": self.events.descriptor_error,
-            "doorbell": doorbell & self.busy,
+            "doorbell": doorbell,
             "range": self.events.out_of_range,
+            "watchdog": self._expired,
         }
         error = Signal(32)
         address = Signal(ADDRESS_BITS)
@@ -190,7 +242,8 @@ class Control(wiring.Component):
         def part(name: str):
             return error[places[name].lsb : places[name].lsb + places[name].width]
 
-        with m.If(self.failure.valid & ~part("read") & ~part("write")):
+        failed = [part(name) for name in ("read", "write", "answer", "acknowledgement")]
+        with m.If(self.failure.valid & ~Cat(failed).any()):
             m.d.sync += [
                 part("response").eq(self.failure.resp),
                 part("port").eq(self.failure.port),
@@ -202,8 +255,32 @@ class Control(wiring.Component):
             with m.If(strobe):
                 m.d.sync += part(name).eq(1)
         m.d.sync += self.halt.eq(part("read") | part("write") | part("descriptor"))
+        self._timed_out = part("watchdog")
         return {
             "error": error,
             "error_address_low": address[:32],
             "error_address_high": address[32:],
         }
+
+    def _supervise(self, m: Module, order: dict, running, values: dict) -> dict:
+        """The watchdog, and what abandons a list."""
+        m.submodules.watchdog = watchdog = Watchdog()
+        m.submodules.abandon = abandon = Abandon()
+        waits = Signal(Waits)
+        with m.If(~self._timed_out):
+            m.d.sync += waits.eq(self.waits)
+        misfit = Signal()
+        m.d.sync += misfit.eq(self.failure.valid & self.failure.misfit)
+        m.d.comb += [
+            watchdog.limit.eq(values["watchdog"]),
+            watchdog.busy.eq(running),
+            watchdog.moved.eq(self.moved),
+            self._expired.eq(watchdog.expired),
+            abandon.cause.eq(watchdog.expired | misfit | order["reset"]),
+            abandon.give_up.eq(order["give_up"]),
+            abandon.offering.eq(self.offering),
+            abandon.owing.eq(self.owing),
+            *[getattr(self, name).eq(getattr(abandon, name))
+              for name in ("draining", "reset", "epoch")],
+        ]  # fmt: skip
+        return {"waits": waits}

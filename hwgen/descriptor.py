@@ -4,6 +4,7 @@ from amaranth import Cat, Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwgen.shape import Shape, ShapeCheck
 from spec import commands
 from spec.config import Config
 
@@ -16,9 +17,10 @@ Command = data.StructLayout(
 class DescriptorCollector(wiring.Component):
     """Holds one descriptor until it is taken; ``bad`` marks one that must not run.
 
-    A descriptor is bad when its sum, magic or opcode is wrong, or when it asks for what this
-    engine cannot do: no tiles, no chunks, a token count outside 1..M, a group finer than the
-    scale stage's. Latency: 7 cycles from the last beat.
+    A descriptor is bad when its sum, magic or opcode is wrong, when it asks for what this engine
+    cannot do (no tiles, no chunks, a token count outside 1..M, a group finer than the scale
+    stage's), when its counts of beats are not those of its shape or an address is not aligned:
+    whatever ``spec.commands.check`` refuses. Latency: ``latency`` cycles from the last beat.
 
     Members:
         beat: In, ``beat_bits`` of the stream.
@@ -38,9 +40,15 @@ class DescriptorCollector(wiring.Component):
             }
         )
 
+    @staticmethod
+    def latency(config: Config) -> int:
+        """Cycles from a descriptor's last beat to ``command.valid``."""
+        return ShapeCheck.latency(config) + 2
+
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
+        m.submodules.check = check = ShapeCheck(config)
         beats = commands.beats(config)
         arrived = Signal(8 * commands.BYTES, reset_less=True)
         count = Signal(range(beats + 1))
@@ -77,7 +85,7 @@ class DescriptorCollector(wiring.Component):
         sum_wrong = Signal()
         header_wrong = Signal()
         shape_wrong = Signal()
-        faults = Signal(6)
+        faults = Signal(7)
         finest = commands.GROUP_CODES[config.group]
         opcode_wrong = fields.opcode != commands.OPCODES["matmul"]
         m.d.sync += [
@@ -88,14 +96,21 @@ class DescriptorCollector(wiring.Component):
         for index, fault in enumerate((
             fields.tokens == 0, fields.tokens > config.tokens, fields.tiles == 0,
             fields.chunks == 0, fields.group < finest, fields.group == 3,
+            Cat(fields[name][: commands.ALIGNMENT.bit_length() - 1] for name in commands.ALIGNED)
+            .any(),
         )):  # fmt: skip
             m.d.sync += faults[index].eq(fault)
-        pending = Signal(stages + 1)
+        pending = Signal(ShapeCheck.latency(config))
+        assert len(pending) > stages
+        m.d.comb += [
+            check.begin.eq(whole),
+            *[check.shape[name].eq(fields[name]) for name, _ in Shape],
+        ]
         m.d.sync += pending.eq(Cat(whole, pending))
         with m.If(pending[-1]):
             m.d.sync += [
                 self.command.valid.eq(1),
-                self.bad.eq(sum_wrong | header_wrong | shape_wrong),
+                self.bad.eq(sum_wrong | header_wrong | shape_wrong | check.wrong),
             ]
         with m.Elif(self.command.ready):
             m.d.sync += self.command.valid.eq(0)

@@ -3,7 +3,7 @@
 readers -> sequencer -> datapath -> results -> writer; the fetch unit goes ahead of all of them.
 """
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, DomainRenamer, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, Signature, connect, flipped
 
@@ -29,6 +29,8 @@ class Engine(wiring.Component):
         control: AXI4-Lite slave.
         read: one AXI4 read master per port. write: the AXI4 write master (of port 0).
         irq: Out, a list ended.
+        reset: Out, of the domain ``sync``; ``port``, with the same clock, holds the control port.
+        epoch: Out, the ID of all bursts.
     """
 
     DRAIN_MARGIN = 4
@@ -42,13 +44,16 @@ class Engine(wiring.Component):
                 "read": Out(Signature(axi.read_channels(config.port_bits))).array(config.ports),
                 "write": Out(Signature(axi.write_channels(config.port_bits))),
                 "irq": Out(1),
+                "reset": Out(1),
+                "epoch": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        m.submodules.registers = registers = Control(config)
+        registers = Control(config)
+        m.submodules.registers = DomainRenamer("port")(registers)
         m.submodules.fetch = fetch = Fetch(config)
         m.submodules.items = items = Queue(Item, 4)
         m.submodules.scatter = scatter = Scatter(config)
@@ -114,6 +119,7 @@ class Engine(wiring.Component):
         m.d.comb += registers.busy.eq(
             fetch.busy | (items.level != 0) | ~sequencer.idle | ~writer.idle | ~results.idle
         )
+        self._supervise(m, registers, sequencer, writer, readers)
         return m
 
     def _choices(self, m: Module, sequencer, datapath, results, writer):
@@ -173,11 +179,43 @@ class Engine(wiring.Component):
         m.d.sync += registers.failure.eq(failure)
         sources = [(reader, port, 0) for port, reader in enumerate(readers)] + [(writer, 0, 1)]
         for unit, port, write in reversed(sources):
-            with m.If(unit.error):
+            with m.If(unit.error | unit.misfit):
                 m.d.comb += [
                     failure.valid.eq(1),
+                    failure.misfit.eq(unit.misfit),
                     failure.write.eq(write),
                     failure.resp.eq(unit.error_resp),
                     failure.port.eq(port),
                     failure.address.eq(unit.error_address),
                 ]
+
+    def _supervise(self, m: Module, registers, sequencer, writer, readers) -> None:
+        """What moves and what waits, for the watchdog; how a list is abandoned."""
+        requests = Cat(reader.ar.valid for reader in readers)
+        taken = Cat(reader.ar.valid & reader.ar.ready for reader in readers)
+        waits = registers.waits
+        m.d.comb += [
+            self.reset.eq(registers.reset),
+            self.epoch.eq(registers.epoch),
+            *[unit.stop.eq(registers.draining) for unit in (*readers, writer)],
+            *[unit.epoch.eq(registers.epoch) for unit in (*readers, writer)],
+        ]
+        moves = Signal(3)
+        m.d.sync += [
+            moves.eq(
+                Cat(
+                    Cat(taken, Cat(reader.taken for reader in readers)).any(),
+                    sequencer.kind.as_value().any(),
+                    (writer.aw.valid & writer.aw.ready) | writer.sent | writer.b.valid,
+                )
+            ),
+            registers.moved.eq(moves.any()),
+            registers.offering.eq(requests.any() | writer.offering),
+            registers.owing.eq(Cat(reader.owing for reader in readers).any() | writer.owing),
+            waits.requests.eq(requests),
+            waits.data.eq(Cat(reader.owing for reader in readers)),
+            waits.write_request.eq(writer.aw.valid),
+            waits.write_data.eq(writer.w.valid),
+            waits.write_response.eq(writer.owing),
+            waits.causes.eq(Cat(getattr(sequencer, f"stall_{cause}") for cause in CAUSES)),
+        ]

@@ -149,6 +149,7 @@ class Fetch(wiring.Component):
                     m.d.sync += [left.eq(left - 1), begun.eq(1)]
                     m.next = "ANNOUNCE"
                     with m.If(self.bad | self.halt):
-                        m.d.comb += self.descriptor_error.eq(self.bad)
+                        # What a failed read brought is no descriptor: one cause, one code.
+                        m.d.comb += self.descriptor_error.eq(self.bad & ~self.halt)
                         m.next = "IDLE"
         return m

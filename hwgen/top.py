@@ -31,28 +31,33 @@ class Top(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        # Reset enters through a register of its own: it reaches the whole device.
+        # Resets enter through registers of their own: they reach the whole device. The control
+        # port outlives the reset of the engine that it commands.
         m.domains.sync = ClockDomain(local=True)
+        m.domains.port = ClockDomain(local=True)
         m.domains.always = ClockDomain(local=True, reset_less=True)
-        reset = Signal(init=1)
-        m.d.always += reset.eq(~self.aresetn)
-        m.d.comb += [
-            ClockSignal().eq(self.aclk),
-            ClockSignal("always").eq(self.aclk),
-            ResetSignal().eq(reset),
-        ]
         m.submodules.engine = engine = Engine(self._config)
+        reset = Signal(init=1)
+        port_reset = Signal(init=1)
+        m.d.always += [
+            reset.eq(~self.aresetn | engine.reset),
+            port_reset.eq(~self.aresetn),
+        ]
+        m.d.comb += [
+            *[ClockSignal(name).eq(self.aclk) for name in ("sync", "port", "always")],
+            ResetSignal().eq(reset),
+            ResetSignal("port").eq(port_reset),
+        ]
         m.d.comb += self.irq.eq(engine.irq)
         self._control(m, engine.control)
         for port, read in enumerate(engine.read):
-            self._request(m, f"{master(port)}_ar", read.ar)
-            self._take(m, f"{master(port)}_r", read.r, ("data", "resp", "last"))
+            self._request(m, f"{master(port)}_ar", read.ar, engine.epoch)
+            self._take(m, f"{master(port)}_r", read.r, ("data", "resp", "last", "id"))
         prefix = master(0)
-        self._request(m, f"{prefix}_aw", engine.write.aw)
+        self._request(m, f"{prefix}_aw", engine.write.aw, engine.epoch)
         self._give(m, f"{prefix}_w", engine.write.w, ("data", "last"))
         m.d.comb += getattr(self, f"{prefix}_wstrb").eq(~0)
-        self._handshake(m, f"{prefix}_b", engine.write.b, taking=True)
-        m.d.comb += engine.write.b.payload.eq(getattr(self, f"{prefix}_bresp"))
+        self._take(m, f"{prefix}_b", engine.write.b, ("resp", "id"))
         return m
 
     def _control(self, m: Module, control) -> None:
@@ -69,13 +74,13 @@ class Top(wiring.Component):
         m.d.comb += getattr(self, f"{CONTROL}_bresp").eq(control.b.payload)
         self._give(m, f"{CONTROL}_r", control.r, ("data", "resp"))
 
-    def _request(self, m: Module, prefix: str, channel) -> None:
-        """A burst request: INCR, whole beats, the constants that AXI4 wants beside it."""
-        constants = {
+    def _request(self, m: Module, prefix: str, channel, identity) -> None:
+        """A burst request: INCR, whole beats, what else AXI4 wants beside it."""
+        beside = {
             "size": (self._config.port_bytes - 1).bit_length(), "burst": axi.BURST_INCR,
-            "id": 0, "lock": 0, "cache": axi.CACHE_NORMAL, "prot": 0, "qos": 0,
+            "id": identity, "lock": 0, "cache": axi.CACHE_NORMAL, "prot": 0, "qos": 0,
         }  # fmt: skip
-        for name, value in constants.items():
+        for name, value in beside.items():
             m.d.comb += getattr(self, prefix + name).eq(value)
         m.d.comb += [
             getattr(self, prefix + "addr").eq(channel.payload.address),

@@ -25,8 +25,11 @@ class Writer(wiring.Component):
         run: In stream of ``Run``.
         beat: In stream of ``port_bits``.
         aw, w, b: the AXI4 write channels.
+        stop: In, request nothing more. epoch: In, the ID of bursts; other answers are dropped.
         error, error_resp, error_address: as of ``Reader``, for each burst.
+        misfit: Out, one cycle for each response without a burst.
         sent: Out, one cycle per beat written.
+        offering: Out, a burst's request or data are not over. owing: Out, responses are missing.
         completed: Out, one cycle per run, when its last burst is acknowledged.
         idle: Out, nothing is queued and every burst is acknowledged.
     """
@@ -42,10 +45,15 @@ class Writer(wiring.Component):
                 "run": In(stream.Signature(Run)),
                 "beat": In(stream.Signature(config.port_bits)),
                 **axi.write_channels(config.port_bits),
+                "stop": In(1),
+                "epoch": In(1),
                 "error": Out(1),
+                "misfit": Out(1),
                 "error_resp": Out(2),
                 "error_address": Out(ADDRESS_BITS),
                 "sent": Out(1),
+                "offering": Out(1),
+                "owing": Out(1),
                 "completed": Out(1),
                 "idle": Out(1, init=1),
             }
@@ -65,6 +73,7 @@ class Writer(wiring.Component):
         left = Signal(range(config.burst_beats))
         in_flight = Signal(range(self.ACKNOWLEDGED + 1))
         begin = Signal()
+        came = Signal()
         acknowledged = Signal()
         whole = Signal()
         busy = Signal()
@@ -75,7 +84,8 @@ class Writer(wiring.Component):
             self.w.payload.data.eq(beats.o.payload),
             self.w.payload.last.eq(left == 0),
             self.b.ready.eq(1),
-            acknowledged.eq(self.b.valid),
+            came.eq(self.b.valid & (self.b.payload.id == self.epoch)),
+            acknowledged.eq(came & flying.o.valid),
             flying.o.ready.eq(acknowledged),
         ]
         with m.FSM():
@@ -85,6 +95,7 @@ class Writer(wiring.Component):
                         (beats.level > cutter.burst.payload.length)
                         & (in_flight != self.ACKNOWLEDGED)
                         & cutter.burst.valid
+                        & ~self.stop
                     ),
                     left.eq(cutter.burst.payload.length),
                 ]
@@ -109,10 +120,13 @@ class Writer(wiring.Component):
                         m.next = "WAIT"
         m.d.sync += [
             in_flight.eq(stepped(in_flight, begin, acknowledged)),
-            self.error.eq(acknowledged & self.b.payload[1]),
+            self.error.eq(acknowledged & self.b.payload.resp[1]),
+            self.misfit.eq(came & ~flying.o.valid),
             Cat(self.error_resp, self.error_address).eq(
-                Cat(self.b.payload, flying.o.payload.address)
+                Cat(self.b.payload.resp, flying.o.payload.address)
             ),
+            self.offering.eq(busy | whole),
+            self.owing.eq(in_flight != 0),
             self.idle.eq(
                 ~busy & (in_flight == 0) & cutter.idle & (runs.level == 0) & ~self.run.valid
             ),

@@ -35,6 +35,8 @@ def load(path: Path) -> ctypes.CDLL:
         ("sim_set_memory", None, (handle, u64, handle, u64)),
         ("sim_add_fault", None, (handle, u64, u32)),
         ("sim_clear_faults", None, (handle,)),
+        ("sim_inject", None, (handle, ctypes.c_int, u32, u64, u32, u64)),
+        ("sim_clear_injections", None, (handle,)),
         ("sim_write_register", ctypes.c_int, (handle, u32, u32)),
         ("sim_read_register", ctypes.c_int, (handle, u32, ctypes.POINTER(u32))),
         ("sim_step", None, (handle, u64)),

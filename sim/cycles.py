@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from spec import commands
 from spec.config import Config
 
-PIPELINE = 20
-"""Stages of the datapath beyond a dot product's chain and its trees: unpack 2, cascade 3 and split,
-scale 4, accumulate 3, round 8, less what chain and trees count themselves."""
+PIPELINE = 23
+"""Stages of the datapath beyond a dot product's chain and its trees: unpack 2, cascade 3 and split
+1, scale 4, accumulate 3, round 11, less the one that the chain counts itself."""
 
 DRAIN_MARGIN = 4
 """Cycles that the sequencer waits beyond the pipeline's depth (hwgen.engine)."""
@@ -33,8 +33,8 @@ cutter, FIFO, sum check; memory latency apart."""
 LOAD = 3
 """Cycles from the last activation to the first weights, beyond one for each token and span."""
 
-SWAP = 6
-"""Cycles beyond pipeline and load between two chunks' swaps."""
+SWAP = 8
+"""Cycles between two chunks' swaps beyond the load, the chain and its tree."""
 
 READ_ROUND = 6
 """Cycles that a read burst is in flight beyond the memory's latency."""
@@ -155,7 +155,7 @@ def _engine(config: Config, command: dict[str, int]) -> float:
     tokens, spans = command["tokens"], 1 if command["weights8"] else 2
     chunks, tiles = command["chunks"], command["tiles"]
     load = tokens * spans + LOAD + command["weights8"]
-    swap = tokens * spans + datapath_latency(config) // 2 + SWAP
+    swap = tokens * spans + config.chain + _levels(config.sub_lanes // config.chain) + SWAP
     chunk = max(command["weight_beats"] / (tiles * chunks), swap if chunks * tiles > 1 else 0)
     tile = chunk * chunks
     if not command["top_k"]:

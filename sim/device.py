@@ -47,6 +47,19 @@ RESPONSES = {"SLVERR": 2, "DECERR": 3}
 """AXI error responses (AMBA AXI, IHI 0022, table A3-4)."""
 
 
+WRONGS = (
+    "response", "early last", "short", "no last", "long", "endless", "late", "twice", "address",
+    "data",
+)  # fmt: skip
+"""What a memory can be made to do wrong: ``Wrong`` of sim/harness/injection.hpp, in its order."""
+
+WRITES = -1
+"""The port number of the writes, for ``Device.inject``."""
+
+NEVER = (1 << 64) - 1
+"""Cycles that last until ``clear_injections``."""
+
+
 @dataclasses.dataclass(frozen=True)
 class MemoryStatistics:
     """What the simulated AXI ports saw since the device was opened."""
@@ -190,6 +203,22 @@ class Device:
             if response not in RESPONSES:
                 raise DeviceError(f"a fault answers {' or '.join(RESPONSES)}, got {response!r}")
             self._library.sim_add_fault(self._handle, address, RESPONSES[response])
+
+    def inject(self, port: int, wrong: str, burst: int, beat: int = 0, amount: int = 0) -> None:
+        """Makes the memory do something wrong, once.
+
+        Args:
+            port: of the reads, or ``WRITES``.
+            wrong: one of ``WRONGS``; what it means is in sim/harness/injection.hpp.
+            burst: which of the port's bursts since the last ``clear_injections``.
+            beat: which beat of it; a write's response is at beat 0.
+            amount: cycles, beats, responses or the response code.
+        """
+        self._library.sim_inject(self._handle, port, WRONGS.index(wrong), burst, beat, amount)
+
+    def clear_injections(self) -> None:
+        """Ends what ``inject`` began: what was held back comes now."""
+        self._library.sim_clear_injections(self._handle)
 
     def reset(self) -> None:
         """Holds ``aresetn`` low for some cycles; memory keeps its contents."""

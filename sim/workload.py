@@ -65,6 +65,15 @@ def head_operation(
     return Operation("head", matrix, tokens, "fp32" if top_k else fmt, top_k)
 
 
+def fields(operation: Operation) -> dict[str, int]:
+    """The fields of an operation's descriptor, at no address: what an estimate needs."""
+    matrix = operation.matrix
+    return commands.matmul(
+        matrix, operation.tokens, weights=0, weight_stride=0, activations=0, activation_stride=0,
+        results=0, result_format=operation.fmt, top_k=operation.top_k,
+    )  # fmt: skip
+
+
 def memory_needed(operations: list[Operation]) -> int:
     """Bytes of device memory that the operations' buffers take."""
     total = layout.REGION_ALIGN + commands.BYTES * len(operations)
@@ -167,7 +176,7 @@ class Reference:
             fields = commands.unpack(command.descriptor)
             for role in ("weights", "activations", "results"):
                 fields[role] += BASE_ADDRESS - MEMORY_BASE
-            self._processor.execute(fields)
+            self._processor.execute(self._processor.prepare(fields))
         if np.array_equal(self._memory, self._transport.memory):
             return
         wrong = np.flatnonzero(self._memory != self._transport.memory)

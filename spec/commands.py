@@ -25,6 +25,9 @@ OPCODES = {"matmul": 1}
 GROUP_CODES = {32: 0, 64: 1, 128: 2}
 FORMAT_CODES = {"fp32": 0, "bf16": 1}
 
+ALIGNMENT = 64
+"""Bytes that addresses and strides are multiples of."""
+
 COUNT_MAX = 65535
 """Most descriptors of one list."""
 
@@ -63,6 +66,9 @@ FIELDS = (
     Field("result_beats", 14, 0, 32, "beats of the results, on the one port that writes them"),
     Field("check", 15, 0, 32, "makes the sum of all words equal to CHECK_SUM modulo 2**32"),
 )
+
+ALIGNED = ("activation_stride", "weight_stride", "activations", "weights", "results")
+"""Fields that are multiples of ALIGNMENT."""
 
 BY_NAME = {field.name: field for field in FIELDS}
 
@@ -156,8 +162,8 @@ def matmul(
         ("weights", weights), ("weight_stride", weight_stride), ("activations", activations),
         ("activation_stride", activation_stride), ("results", results),
     ):  # fmt: skip
-        if address % 64:
-            raise CommandError(f"{name} must be a multiple of 64 bytes, got {address:#x}")
+        if address % ALIGNMENT:
+            raise CommandError(f"{name} must be a multiple of {ALIGNMENT} bytes, got {address:#x}")
     return {
         "opcode": OPCODES["matmul"],
         "weights8": int(matrix.bits == 8),
@@ -201,11 +207,26 @@ def rows(config: Config, fields: dict[str, int]) -> int:
     return (fields["tiles"] - 1) * config.tile_rows + fields["last_rows"] + 1
 
 
+def shape_beats(config: Config, fields: dict[str, int]) -> dict[str, int]:
+    """The counts of beats that a command with these fields must have."""
+    columns = config.span if fields["weights8"] else config.lanes
+    groups = {code: group for group, code in GROUP_CODES.items()}
+    bits = 8 if fields["weights8"] else 4
+    per_row = max(1, columns // groups[fields["group"]])
+    zeros = 0 if bits == 8 else -(-config.tile_rows * per_row * 4 // config.beat_bits)
+    scales = -(-config.tile_rows * per_row * 16 // config.beat_bits)
+    spans = fields["chunks"] * columns // config.span
+    return {
+        "activation_beats": 1 + spans * (1 + fields["tokens"]),
+        "weight_beats": fields["tiles"] * fields["chunks"] * (config.tile_rows + scales + zeros),
+        "result_beats": written_bytes(config, fields) // config.port_bytes,
+    }
+
+
 def check(config: Config, fields: dict[str, int]) -> None:
     """Refuses a descriptor whose fields do not make sense together for an engine of ``config``.
 
-    The engine knows a descriptor by magic, sum and limits; beat counts that disagree with the
-    shape would leave it waiting, so whoever rings the doorbell checks them here first.
+    The engine refuses the same ones; whoever rings the doorbell checks here first and can say why.
 
     Raises:
         CommandError: the first field that is wrong, with what would be right.
@@ -229,17 +250,12 @@ def check(config: Config, fields: dict[str, int]) -> None:
         raise CommandError(f"top_k = {fields['top_k']} must be even")
     if fields["top_k"] and fields["result_format"] != FORMAT_CODES["fp32"]:
         raise CommandError(f"top_k = {fields['top_k']} needs results in fp32")
-    bits = 8 if fields["weights8"] else 4
-    per_row = max(1, columns // groups[fields["group"]])
-    zeros = 0 if bits == 8 else -(-config.tile_rows * per_row * 4 // config.beat_bits)
-    scales = -(-config.tile_rows * per_row * 16 // config.beat_bits)
-    spans = fields["chunks"] * columns // config.span
-    wanted = {
-        "activation_beats": 1 + spans * (1 + fields["tokens"]),
-        "weight_beats": fields["tiles"] * fields["chunks"] * (config.tile_rows + scales + zeros),
-        "result_beats": written_bytes(config, fields) // config.port_bytes,
-    }
-    for name, value in wanted.items():
+    for name in ALIGNED:
+        if fields[name] % ALIGNMENT:
+            raise CommandError(
+                f"{name} = {fields[name]:#x} must be a multiple of {ALIGNMENT} bytes"
+            )
+    for name, value in shape_beats(config, fields).items():
         if fields[name] != value:
             raise CommandError(f"{name} = {fields[name]} must be {value} for its shape")
 

@@ -44,17 +44,18 @@ def digest(config: Config) -> int:
 
 
 def _layout_samples(config: Config) -> list:
-    """Places of a few values of two small matrices."""
+    """Places of a few values of two small matrices, as far as the engine's K goes."""
     samples: list = [layout.port_stride(config, beats) for beats in (1, 1000, 4097)]
+    columns = min(512, config.max_k)
     for bits in (4, 8):
-        matrix = Matrix(config, rows=config.tile_rows * 2 + 1, columns=512, bits=bits, group=128)
+        matrix = Matrix(config, config.tile_rows * 2 + 1, columns, bits, group=128)
         for n in (0, 1, config.tile_rows - 1, config.tile_rows + 9, config.tile_rows * 2):
-            for k in (0, 1, 31, 64, 127, 255, 511):
+            for k in (k for k in (0, 1, 31, 64, 127, 255, 511) if k < columns):
                 places = [*matrix.locate(n, k), matrix.locate_scale(n, k)]
                 if bits == 4:
                     places.append(matrix.locate_zero(n, k))
                 samples += [(spot.port, spot.offset, spot.bit) for spot in places]
                 samples.append(matrix.locate_result(1, 0, n, "bf16"))
-        spot = matrix.locate_activation(1, 0, 300)
+        spot = matrix.locate_activation(1, 0, min(300, columns - 1))
         samples.append((spot.port, spot.offset, spot.bit))
     return samples

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 STRIDE = 16
 MAGIC = 0x4D4C_4C4B
 """Reads "KLLM" in memory."""
-VERSION = 1
+VERSION = 2
+
+WATCHDOG_CYCLES = 1 << 20
+"""The watchdog's limit after reset: 4.2 ms at 250 MHz, a thousand times a slow read."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,39 @@ class Register:
 STATUS = (
     Bits("busy", 0, 1, "a list is running"),
     Bits("error", 1, 1, "an error is held; see `error`"),
+    Bits("draining", 2, 1, "a list was abandoned, its AXI transfers are not over; no doorbell now"),
 )
 
 CONTROL = (
-    Bits("clear", 0, 1, "forget the held error and its address"),
+    Bits("clear", 0, 1, "forget the held error and its address; ignored while a list runs"),
     Bits("irq_enable", 1, 1, "raise the interrupt line when a list ends"),
+    Bits("reset", 2, 1, "abandon the list: AXI transfers are ended, then the engine starts afresh"),
+    Bits("give_up", 3, 1, "while draining: wait for answers no longer; late ones are dropped"),
 )
 
 ERROR = (
     Bits("read", 0, 1, "an AXI read was answered SLVERR or DECERR"),
     Bits("write", 1, 1, "an AXI write was answered SLVERR or DECERR"),
-    Bits("descriptor", 2, 1, "a descriptor's magic, check sum or opcode was wrong; list stopped"),
+    Bits("descriptor", 2, 1, "a descriptor's magic, check sum or a field was wrong; list stopped"),
     Bits("doorbell", 3, 1, "the doorbell rang while a list was running; it was ignored"),
     Bits("range", 4, 1, "a result left the range of fp32 (a token exponent out of bounds)"),
-    Bits("response", 8, 2, "AXI response code of the first read or write error"),
-    Bits("port", 10, 2, "port of the first read or write error"),
+    Bits("watchdog", 5, 1, "nothing moved for `watchdog` cycles; list abandoned, see `waits`"),
+    Bits("answer", 6, 1, "read data without a request, or RLAST on a wrong beat; list abandoned"),
+    Bits("acknowledgement", 7, 1, "a write response without a burst; list abandoned"),
+    Bits("response", 8, 2, "AXI response code of the first failing transfer"),
+    Bits("port", 10, 2, "port of the first failing transfer"),
+)
+
+WAITS = (
+    *(Bits(f"request{p}", p, 1, f"a read request of port {p} is not taken") for p in range(4)),
+    *(Bits(f"data{p}", 4 + p, 1, f"read data of port {p} are missing") for p in range(4)),
+    Bits("write_request", 8, 1, "a write request is not taken"),
+    Bits("write_data", 9, 1, "write data are not taken"),
+    Bits("write_response", 10, 1, "a write response is missing"),
+    Bits("beat", 11, 1, "the engine waits for a beat"),
+    Bits("activation", 12, 1, "the engine's weights wait for activations"),
+    Bits("output", 13, 1, "the engine's weights wait for room for results"),
+    Bits("command", 14, 1, "the engine waits for a command"),
 )
 
 REGISTERS = (
@@ -81,6 +102,8 @@ REGISTERS = (
     Register("stall_activation", "ro", "busy cycles in which weights waited for activations"),
     Register("stall_output", "ro", "busy cycles in which weights waited for room for results"),
     Register("stall_command", "ro", "busy cycles in which no command was under way"),
+    Register("watchdog", "rw", "cycles of a busy engine without a transfer; 0: no limit"),
+    Register("waits", "ro", "what waits now; once `watchdog` is held, what waited then", WAITS),
 )
 
 OFFSETS = {register.name: index * STRIDE for index, register in enumerate(REGISTERS)}

@@ -1,4 +1,4 @@
-"""AutoAWQ's GEMM packing of int4 weights, read without loss.
+"""AutoAWQ's GEMM packing of int4 weights, read and written without loss.
 
 Checked against AutoAWQ 0.2.9 (``awq/modules/linear/gemm.py``): nibble i of word c holds output
 column 8 c + ORDER[i]; zeros are packed in the same way, as they are; w = (q - z) * scale.
@@ -21,6 +21,15 @@ def unpack(words: np.ndarray) -> np.ndarray:
     for nibble, column in enumerate(ORDER):
         result[:, column] = turned >> np.uint32(4 * nibble) & np.uint32(15)
     return result.reshape(-1, turned.shape[1])
+
+
+def pack(values: np.ndarray) -> np.ndarray:
+    """[columns, rows] uint8 nibbles to [rows, columns / 8] int32 words: what ``unpack`` reads."""
+    by_word = values.reshape(-1, 8, values.shape[1]).astype(np.uint32)
+    words = np.zeros(by_word.shape[::2], np.uint32)
+    for nibble, column in enumerate(ORDER):
+        words |= by_word[:, column] << np.uint32(4 * nibble)
+    return np.ascontiguousarray(words.T).view(np.int32)
 
 
 def positive(

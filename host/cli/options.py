@@ -13,3 +13,14 @@ DEFAULT_DEVICE = "cpu"
 
 class OptionError(UserError):
     """An option that makes no sense."""
+
+
+HEADS = ("int8", "int4", "two-step")
+"""Kinds of LM head: on the device in 8 or 4 bits, or proposed in 4 and decided in 8 bits."""
+
+
+def head_kind(text: str) -> str:
+    """One of ``HEADS``. Raises OptionError."""
+    if text not in HEADS:
+        raise OptionError(f"--head must be {', '.join(HEADS[:-1])} or {HEADS[-1]}, got {text!r}")
+    return text

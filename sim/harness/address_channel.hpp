@@ -11,7 +11,7 @@ namespace sim {
 /// Pins of one address channel; pointers into the Verilated model.
 struct AddressPins {
   const uint64_t* address;
-  const uint8_t *length, *size, *burst, *valid;
+  const uint8_t *length, *size, *burst, *id, *valid;
   uint8_t* ready;
 };
 
@@ -23,12 +23,14 @@ class AddressChannel {
   /// Looks at the settled pins before a clock edge; true when a burst is handed over.
   bool sample(uint64_t cycle) {
     const bool valid = *pins_.valid;
-    if (waiting_ && (!valid || *pins_.address != address_ || *pins_.length != length_))
+    if (waiting_ && (!valid || *pins_.address != address_ || *pins_.length != length_ ||
+                     *pins_.id != id_))
       protocol_.breach(cycle, name_, port_, address_, "changed while waiting for ready");
     waiting_ = valid && !*pins_.ready;
     if (!valid) return false;
     address_ = *pins_.address;
     length_ = *pins_.length;
+    id_ = *pins_.id;
     if (waiting_) return false;
     check(cycle);
     return true;
@@ -36,6 +38,7 @@ class AddressChannel {
 
   void set_ready(bool ready) { *pins_.ready = ready; }
   void reset() { waiting_ = false; }
+  uint8_t id() const { return *pins_.id; }
   uint64_t address() const { return address_; }
   unsigned beats() const { return length_ + 1u; }
   unsigned bytes() const { return beats() * kPortBytes; }
@@ -58,7 +61,7 @@ class AddressChannel {
   Protocol& protocol_;
   bool waiting_ = false;
   uint64_t address_ = 0;
-  uint8_t length_ = 0;
+  uint8_t length_ = 0, id_ = 0;
 };
 
 }  // namespace sim

@@ -13,8 +13,9 @@ constexpr unsigned kOutstanding = KRIA_OUTSTANDING;
 /// AxSIZE of a full beat.
 constexpr unsigned kSize = kPortBytes == 16 ? 4 : kPortBytes == 8 ? 3 : 2;
 
-/// Bursts that a port takes in: more than the design may send, so that sending too many is seen.
-constexpr unsigned kCapacity = kOutstanding + 4;
+/// Bursts that a port takes in: more than the design may send, so that sending too many is seen,
+/// and as many again of another ID, whose answers the design has given up.
+constexpr unsigned kCapacity = 2 * kOutstanding + 4;
 
 /// What the ports counted; the caller's mirror is sim/device.py.
 struct Statistics {

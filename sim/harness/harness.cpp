@@ -23,6 +23,16 @@ void sim_add_fault(sim::Simulation* sim, uint64_t address, uint32_t response) {
 }
 void sim_clear_faults(sim::Simulation* sim) { sim->arena().clear_faults(); }
 
+/// One of `sim::Wrong` at a burst of a read port, or of the write port (-1).
+void sim_inject(sim::Simulation* sim, int port, uint32_t wrong, uint64_t burst, uint32_t beat,
+                uint64_t amount) {
+  sim->wrongs(port).add({static_cast<sim::Wrong>(wrong), burst, beat, amount});
+}
+/// Ends all injections; what they held back comes now. Bursts are counted from here.
+void sim_clear_injections(sim::Simulation* sim) {
+  for (int port = -1; port < sim::kPorts; ++port) sim->wrongs(port).clear();
+}
+
 int sim_write_register(sim::Simulation* sim, uint32_t offset, uint32_t value) {
   sim->control().start_write(static_cast<uint16_t>(offset), value);
   return sim->finish_access();

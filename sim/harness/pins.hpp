@@ -22,10 +22,11 @@ uint8_t* bytes(Word& word) {
 #define KRIA_READ_PINS(p)                                                                     \
   ReadPins {                                                                                  \
     {&model.m_axi_hp##p##_araddr, &model.m_axi_hp##p##_arlen, &model.m_axi_hp##p##_arsize,    \
-     &model.m_axi_hp##p##_arburst, &model.m_axi_hp##p##_arvalid,                              \
+     &model.m_axi_hp##p##_arburst, &model.m_axi_hp##p##_arid, &model.m_axi_hp##p##_arvalid,   \
      &model.m_axi_hp##p##_arready},                                                           \
         bytes(model.m_axi_hp##p##_rdata), &model.m_axi_hp##p##_rresp,                         \
-        &model.m_axi_hp##p##_rlast, &model.m_axi_hp##p##_rvalid, &model.m_axi_hp##p##_rready  \
+        &model.m_axi_hp##p##_rlast, &model.m_axi_hp##p##_rid, &model.m_axi_hp##p##_rvalid,    \
+        &model.m_axi_hp##p##_rready                                                           \
   }
 
 inline std::array<ReadPins, kPorts> read_pins(Vkria_llm& model) {
@@ -43,10 +44,11 @@ inline std::array<ReadPins, kPorts> read_pins(Vkria_llm& model) {
 
 inline WritePins write_pins(Vkria_llm& model) {
   return {{&model.m_axi_hp0_awaddr, &model.m_axi_hp0_awlen, &model.m_axi_hp0_awsize,
-           &model.m_axi_hp0_awburst, &model.m_axi_hp0_awvalid, &model.m_axi_hp0_awready},
+           &model.m_axi_hp0_awburst, &model.m_axi_hp0_awid, &model.m_axi_hp0_awvalid,
+           &model.m_axi_hp0_awready},
           bytes(model.m_axi_hp0_wdata), &model.m_axi_hp0_wstrb, &model.m_axi_hp0_wlast,
           &model.m_axi_hp0_wvalid, &model.m_axi_hp0_wready, &model.m_axi_hp0_bresp,
-          &model.m_axi_hp0_bvalid, &model.m_axi_hp0_bready};
+          &model.m_axi_hp0_bid, &model.m_axi_hp0_bvalid, &model.m_axi_hp0_bready};
 }
 
 inline ControlPins control_pins(Vkria_llm& model) {

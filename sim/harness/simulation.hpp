@@ -106,6 +106,9 @@ class Simulation {
 #endif
   }
 
+  /// The injections of a port's reads, or of the writes (port -1).
+  Injections& wrongs(int port) { return port < 0 ? write_.wrongs() : reads_[port].wrongs(); }
+
   uint64_t now() const { return cycle_; }
   Arena& arena() { return arena_; }
   ControlPort& control() { return control_; }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from host import checksum
 from host.blockfloat import ActivationError
 from host.driver import Accelerator, InputError, memory_needed
 from host.linear import FloatBackend, dequantise
@@ -162,9 +163,13 @@ def test_a_control_port_that_drops_bits_is_refused(device):
         ({"descriptor": 1}, ("descriptor",)),
         ({"doorbell": 1}, ("doorbell",)),
         ({"range": 1}, ("range",)),
+        ({"watchdog": 1}, ("nothing moved", "read data of port 2 are missing", "raise")),
+        ({"answer": 1, "port": 1}, ("RLAST", "port 1", "0x1234567000", "interconnect")),
+        ({"acknowledgement": 1}, ("write response", "port 0", "interconnect")),
     ],
 )
 def test_an_error_is_told_and_the_next_run_works(device, small, error, words):
+    device.registers["waits"] = registers.encode("waits", data2=1)
     accelerator = Accelerator(device)
     handle = accelerator.load(small)
     activations = np.ones((1, 32), np.float32)
@@ -279,3 +284,27 @@ def test_float_backend_multiplies_the_dequantised_weights():
     activations = np.zeros((1, 32), np.float32)
     activations[0, :3] = (1, 2, 3)
     assert linear(activations)[0, 0] == 1 * -4 + 2 * 0 + 3 * 3.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_flipped_bit_in_the_weights_is_found(device, seed):
+    chance = np.random.default_rng(seed)
+    driver = Accelerator(device)
+    handles = [driver.load(random_weights(chance, 50, 256, bits, 64)) for bits in (4, 8)]
+    for handle in handles:
+        driver.verify(handle)
+    where = int(chance.integers(len(handles[1].weights.array)))
+    handles[1].weights.array[where] ^= 1 << int(chance.integers(8))
+    driver.verify(handles[0])
+    with pytest.raises(DeviceError, match="have changed since they were loaded, in 1 block"):
+        driver.verify(handles[1])
+
+
+def test_a_flipped_bit_is_located(monkeypatch):
+    monkeypatch.setattr(checksum, "BLOCK", 100)
+    array = np.arange(1000, dtype=np.uint8)
+    wanted = checksum.checksums(array)
+    assert (len(wanted), checksum.changed(array, wanted)) == (10, [])
+    array[299] ^= 128
+    array[900] ^= 1
+    assert checksum.changed(array, wanted) == [200, 900]

@@ -116,7 +116,7 @@ def test_the_text_is_that_of_full_logits(monkeypatch, device, config, sampling, 
         session.close()
     full, top = reports
     assert top.generation.tokens == full.generation.tokens
-    assert full.as_dict()["head"] == {"top_k": None, "full_passes": 0}
+    assert full.as_dict()["head"] == {"top_k": None, "full_passes": 0, "two_step": False}
     told = top.as_dict()["head"]
     assert told["top_k"] == 31
     written = [sum(step.operations["head"].bytes_written for step in report.passes())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hwgen.control import CAUSES, Control
+from hwgen.control import CAUSES, LINGER, Control
 from spec import registers
 from spec.config import TINY
 from spec.digest import digest
@@ -17,8 +17,11 @@ IDENTITY = {
     "magic": registers.MAGIC, "version": registers.VERSION,
     "digest_low": digest(TINY) & 0xFFFFFFFF, "digest_high": digest(TINY) >> 32,
 }  # fmt: skip
+AFTER_RESET = IDENTITY | {"watchdog": registers.WATCHDOG_CYCLES}
 SETTLE = 4
 """Cycles in which a write or an event has reached its register."""
+END = SETTLE + LINGER
+"""Cycles in which the end of a list has."""
 
 
 class Host:
@@ -100,7 +103,7 @@ def test_reset_values_and_access_types(pause: float) -> None:
         for register in registers.REGISTERS:
             if not register.name.startswith("cycles"):
                 value = await host.get(ctx, register.name)
-                assert value == IDENTITY.get(register.name, 0), register.name
+                assert value == AFTER_RESET.get(register.name, 0), register.name
         for register in registers.REGISTERS:
             if register.name.startswith("cycles"):
                 continue
@@ -277,14 +280,16 @@ def test_doorbell_and_interrupt() -> None:
         assert starts == [(0x67_89AB_CDC0, 17)]
         ctx.set(core.busy, 1)
         await ctx.tick().repeat(SETTLE)
-        assert registers.decode("status", await host.get(ctx, "status")) == {"busy": 1, "error": 0}
+        assert registers.decode("status", await host.get(ctx, "status")) == {
+            "busy": 1, "error": 0, "draining": 0,
+        }  # fmt: skip
         await host.put(ctx, "doorbell", 3)
         assert len(starts) == 1
         assert await host.get(ctx, "error") == registers.encode("error", doorbell=1)
         assert not ctx.get(core.halt), "it is ignored; the list goes on"
         assert not ctx.get(core.irq)
         ctx.set(core.busy, 0)
-        await ctx.tick().repeat(SETTLE)
+        await ctx.tick().repeat(END)
         assert ctx.get(core.irq)
         await host.put(ctx, "control", 0)
         assert not ctx.get(core.irq), "not enabled"
@@ -295,7 +300,7 @@ def test_doorbell_and_interrupt() -> None:
         ctx.set(core.busy, 1)
         await ctx.tick().repeat(SETTLE)
         ctx.set(core.busy, 0)
-        await ctx.tick().repeat(SETTLE)
+        await ctx.tick().repeat(END)
         assert ctx.get(core.irq)
         await host.put(ctx, "control", registers.encode("control", clear=1, irq_enable=1))
         assert not ctx.get(core.irq), "cleared"
@@ -321,3 +326,27 @@ def test_reads_and_writes_at_once(seed: int) -> None:
             assert await reader.get(ctx, name) == IDENTITY[name]
 
     simulate(core, write, read)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_output_answers_an_input_within_the_cycle(seed: int) -> None:
+    """AXI allows no combinational path from an input to an output (IHI 0022, A3.2.1)."""
+    core = Control(TINY)
+    bus = core.bus
+    outputs = (bus.aw.ready, bus.w.ready, bus.ar.ready, bus.b.valid, bus.r.valid, bus.r.payload)
+    inputs = (bus.aw.valid, bus.w.valid, bus.ar.valid, bus.b.ready, bus.r.ready)
+    chance = random.Random(f"paths {seed}")
+
+    async def bench(ctx) -> None:
+        busy = 0
+        for _ in range(300):
+            before = [ctx.get(output) for output in outputs]
+            for pin in inputs:
+                ctx.set(pin, chance.getrandbits(1))
+            ctx.set(bus.ar.payload, chance.randrange(64))
+            assert [ctx.get(output) for output in outputs] == before
+            busy += not all(before[:3])
+            await ctx.tick()
+        assert busy > 100  # the channels were in use
+
+    simulate(core, bench)

@@ -38,7 +38,7 @@ class Slave:
             ctx.set(writer.w.ready, w_ready)
             answering = whole > self.acknowledged and self.chance.random() >= self.giving
             ctx.set(writer.b.valid, answering)
-            ctx.set(writer.b.payload, self.failing.get(self.acknowledged, 0))
+            ctx.set(writer.b.payload, {"resp": self.failing.get(self.acknowledged, 0)})
             _, _, aw, address, w, data, b_ready = await ctx.tick().sample(
                 writer.aw.valid, writer.aw.payload, writer.w.valid, writer.w.payload,
                 writer.b.ready,

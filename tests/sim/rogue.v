@@ -14,6 +14,7 @@ module kria_llm #(parameter BEATS = 16, OUTSTANDING = 8) (
   output reg s_axi_control_rvalid, input s_axi_control_rready,
   output [39:0] m_axi_hp0_araddr, output [7:0] m_axi_hp0_arlen, output [2:0] m_axi_hp0_arsize,
   output [1:0] m_axi_hp0_arburst, output reg m_axi_hp0_arvalid, input m_axi_hp0_arready,
+  output m_axi_hp0_arid, m_axi_hp0_awid, input m_axi_hp0_rid, m_axi_hp0_bid,
   input [127:0] m_axi_hp0_rdata, input [1:0] m_axi_hp0_rresp, input m_axi_hp0_rlast,
   input m_axi_hp0_rvalid, output m_axi_hp0_rready,
   output [39:0] m_axi_hp0_awaddr, output [7:0] m_axi_hp0_awlen, output [2:0] m_axi_hp0_awsize,
@@ -43,7 +44,7 @@ module kria_llm #(parameter BEATS = 16, OUTSTANDING = 8) (
                                     + (rule == UNSTABLE ? {noise[0], 8'd0} : 0);
   assign m_axi_hp0_arlen = rule == LONG ? 2 * BEATS - 1 : BEATS - 1;
   assign m_axi_hp0_arsize = rule == NARROW ? 3 : 4, m_axi_hp0_arburst = rule == FIXED ? 0 : 1;
-  assign m_axi_hp0_rready = 1;
+  assign m_axi_hp0_rready = 1, m_axi_hp0_arid = 0, m_axi_hp0_awid = 0;
   assign m_axi_hp0_awaddr = list + 40'h100000, m_axi_hp0_awlen = BEATS - 1;
   assign m_axi_hp0_awsize = 4, m_axi_hp0_awburst = 1, m_axi_hp0_bready = 1;
   assign m_axi_hp0_wdata = sum ^ (rule == FICKLE ? noise : 0), m_axi_hp0_wstrb = 16'hFFFF;

@@ -59,6 +59,13 @@ def test_digest_covers_every_field_but_the_name():
     assert all(0 <= value < 1 << 64 for value in digests)
 
 
+def test_small_engines_have_a_digest_too():
+    """Down to the shortest K; the layout's samples stay within it."""
+    small = dataclasses.replace(KV260, max_k=128)
+    assert digest(small) != digest(dataclasses.replace(small, ports=2))
+    assert digest(small) != digest(dataclasses.replace(small, max_k=256))
+
+
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
