@@ -187,6 +187,13 @@ class _Maker:
         shared = (whole - alone) / costs.CORES + costs.WAKE_SECONDS
         return alone + shared + cache / costs.MEMORY_BYTES_PER_SECOND
 
+    def swiglu(self, tokens: int) -> float:
+        """Seconds of one layer's: the gates on all cores, their quantisation on one."""
+        columns = self.shape.intermediate
+        alone = costs.seconds("activations", columns, tokens)
+        shared = (costs.seconds("swiglu", columns, tokens) - alone) / costs.CORES
+        return alone + shared + tokens * costs.WAKE_SECONDS
+
     def norm(self, tokens: int, terms: int) -> float:
         """Seconds of one norm."""
         return costs.seconds("norm", self.shape.hidden, tokens, terms)
@@ -203,7 +210,7 @@ class _Maker:
             self.matmul(phase, "output", layers, tokens),
             self.kernel("norm, gate_up", layers, self.norm(tokens, 1)),
             self.matmul(phase, "gate_up", layers, tokens),
-            self.kernel("swiglu", layers, costs.seconds("swiglu", shape.intermediate, tokens)),
+            self.kernel("swiglu", layers, self.swiglu(tokens)),
             self.matmul(phase, "down", layers, tokens),
         ]
         if phase == "prefill":
