@@ -47,7 +47,7 @@ def test_context_slows_decode():
 
 
 def test_stored_cycles_are_near_the_model():
-    """What the RTL counted, refreshes of some repetitions included, and the analytic model of one."""
+    """What the RTL counted, a mean over refreshes, and the analytic model."""
     stored = json.loads(fabric.PATH.read_text())
     for rows, columns, bits, group, vectors, top_k, cycles in stored["matmuls"]:
         matrix = Matrix(KV260, rows, columns, bits, group)
