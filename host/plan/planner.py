@@ -231,6 +231,7 @@ class _Maker:
 def plan(
     name: str, shape: Dimensions, config: Config, context: int, prompt: int = PREFILL,
     head: str = "two-step", group: int = 64, overrides: Mapping[str, str] | None = None,
+    depth: int = 0,
 ) -> Plan:  # fmt: skip
     """The plan of a model on a configuration.
 
@@ -238,6 +239,7 @@ def plan(
         context: positions filled before the decoded token.
         overrides: by operation (``qkv``) or phase and operation (``decode.qkv``): ``cpu`` or
             ``fabric``.
+        depth: positions filled before the prompt.
 
     Raises:
         PlanError: a context or prompt below one, or an override that makes no sense.
@@ -253,7 +255,7 @@ def plan(
     return Plan(
         name, config, head, context, prompt,
         tuple(maker.a_pass("decode", context, 1)),
-        tuple(maker.a_pass("prefill", max(0.0, (prompt - tokens) / 2), tokens)),
+        tuple(maker.a_pass("prefill", depth + max(0.0, (prompt - tokens) / 2), tokens)),
         tokens, overrides,
     )  # fmt: skip
 
