@@ -24,7 +24,7 @@ GROUPS = {code: group for group, code in commands.GROUP_CODES.items()}
 
 
 class CpuDevice(SoftwareDevice):
-    """A device whose arithmetic is ``kernels.c``, on up to ``threads`` threads.
+    """A device whose arithmetic is ``host/kernels/matmul.c``, on up to ``threads`` threads.
 
     Raises:
         ToolError: the kernels are missing, or ``threads`` is not in 1..64.
@@ -42,10 +42,10 @@ class CpuDevice(SoftwareDevice):
         super().__init__(config, memory_bytes)
         self._start = self.memory.ctypes.data - BASE_ADDRESS
 
-    def execute(self, fields: dict[str, int]) -> bool:
-        """Performs one checked command on ``memory``."""
+    def prepare(self, fields: dict[str, int]) -> Matmul:
+        """A checked command as the kernel wants it."""
         config, start = self.config, self._start
-        command = Matmul(
+        return Matmul(
             weights=start + fields["weights"],
             activations=start + fields["activations"],
             results=start + fields["results"],
@@ -64,6 +64,9 @@ class CpuDevice(SoftwareDevice):
             rows=commands.rows(config, fields),
             threads=self.threads,
         )
+
+    def execute(self, command: Matmul) -> bool:
+        """Performs one checked command on ``memory``."""
         failed = self._matmul(ctypes.byref(command))
         if failed == NO_MEMORY:
             raise DeviceError("device cpu ran out of memory for one command's partial sums")

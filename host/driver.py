@@ -1,8 +1,8 @@
 """The driver: matrices and matmuls on top of a transport's registers and buffers.
 
 The device is checked once, when it is opened. Weights are packed once, when they are loaded, and
-so are the descriptors of their matmuls for every number of tokens; a matmul then quantises into a
-fixed buffer, rings one doorbell and reads a fixed buffer. Nothing is allocated in between.
+so are the descriptors of their matmuls for every number of tokens; a matmul then rings one doorbell
+between a fixed buffer of activations and one of results. Nothing is allocated in between.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ SCRATCH_PATTERNS = (0xA5A5_5A5A, 0x5A5A_A5A5, 0)
 """Written to the scratch register and read back: every bit is seen at 0 and at 1."""
 
 PAGE = layout.REGION_ALIGN
+
+COUNTER_OFFSETS = [registers.OFFSETS[name] for name in registers.COUNTERS]
 
 
 class InputError(UserError):
@@ -73,6 +75,7 @@ class Accelerator:
         self._check_identity()
         self._memory = Memory(transport)
         self._activations = self._memory.allocate("activations", _activation_bytes(self.config))
+        """Of every matmul, one after the other; both halves where the terms need a region each."""
         self._control.reset(transport.name)  # whatever ran before, for whomever
         self._counted = self._read_counters()
 
@@ -122,6 +125,25 @@ class Accelerator:
             single = self._command(handle, tokens, self._activations, results)
             handle.lists.append(self._memory.command_list([single]))
         return handle
+
+    def both_terms(self, handle: Handle, tokens: int) -> CommandList:
+        """The list of a matmul whose activations go in as two terms, for 1..M tokens: one command
+        with the second terms in empty slots, or else one command for each term.
+
+        Raises:
+            DeviceError: the device's memory is short.
+        """
+        if 2 * tokens <= self.config.tokens:
+            return handle.lists[2 * tokens - 1]
+        size = handle.matrix.result_bytes(tokens, "fp32")
+        results = self._memory.reuse("results", 2 * size)
+        half = len(self._activations.array) // 2
+        return self._memory.command_list([
+            self._command(
+                handle, tokens, _part(self._activations, term * half), _part(results, term * size)
+            )
+            for term in range(2)
+        ])  # fmt: skip
 
     def verify(self, handle: Handle) -> None:
         """Compares a matrix in the device's memory with its checksums from when it was loaded.
@@ -211,6 +233,18 @@ class Accelerator:
         self.ring(prepared)
         return [self._get(command) for command in prepared.commands]
 
+    def launch(self, prepared: CommandList) -> None:
+        """Runs a list whose activations are in their buffers; its results are then in theirs.
+
+        Raises:
+            DeviceError: as for ``ring``.
+        """
+        for command in prepared.commands:
+            self.transport.flush(command.activations)
+        self.ring(prepared)
+        for command in prepared.commands:
+            self.transport.invalidate(command.results)
+
     def ring(self, prepared: CommandList) -> Counters:
         """Runs the descriptors of a list as they are in memory; the buffers are the caller's.
 
@@ -291,7 +325,8 @@ class Accelerator:
         return results.copy()  # may be a view of the buffer, which the next matmul overwrites
 
     def _read_counters(self) -> list[int]:
-        return [self.read(name) for name in registers.COUNTERS]
+        read = self.transport.read_register
+        return [read(offset) for offset in COUNTER_OFFSETS]
 
     def _check_identity(self) -> None:
         name, magic = self.transport.name, self.read("magic")
@@ -329,23 +364,30 @@ def memory_needed(config: Config, matrices: Iterable[Weights]) -> int:
     for weights in matrices:
         matrix = packed.matrix(config, weights)
         total += layout.region_bytes(config, matrix.beats)
-        most = max(most, largest.buffer_bytes(matrix))
+        most = max(
+            most, largest.buffer_bytes(matrix), 2 * matrix.result_bytes(config.tokens, "fp32")
+        )
         count += 1
     # Result buffers are powers of two: together less than four times the largest need. Every
-    # number of tokens has a list for all results and one for the largest.
-    lists = -(-2 * count * config.tokens * commands.BYTES // PAGE) * PAGE
+    # number of tokens has a list for all results, one for the largest and one with two terms.
+    lists = -(-4 * count * config.tokens * commands.BYTES // PAGE) * PAGE
     return total + 4 * max(most, PAGE) + lists + PAGE
 
 
 def _activation_bytes(config: Config) -> int:
-    """Bytes that hold the activations of any matmul of this engine."""
+    """Bytes that hold the activations of any matmul of this engine, and its second terms."""
     widest = [
         Matrix(config, 1, config.max_k, bits, max(128, config.group)).activation_beats(
             config.tokens
         )
         for bits in (4, 8)
     ]
-    return layout.region_bytes(config, max(widest))
+    return 2 * layout.region_bytes(config, max(widest))
+
+
+def _part(buffer: Buffer, start: int) -> Buffer:
+    """What begins ``start`` bytes into a buffer."""
+    return Buffer(buffer.address + start, buffer.array[start:])
 
 
 def _view(buffer: Buffer, size: int) -> Buffer:

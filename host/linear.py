@@ -5,20 +5,36 @@ A backend turns a quantised matrix into a function from [tokens, K] to [tokens, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Collection
+from typing import Any, Protocol
 
 import numpy as np
 
-from host import blockfloat
-from host.driver import Accelerator, Handle
+from host import blockfloat, buffers
+from host.driver import Accelerator, Handle, InputError
 from host.head import TopHead
 from host.packed import Packed
 from host.two_step import TwoStepHead
 from host.weights import Quantised, Weights
 
-Linear = Callable[[np.ndarray], np.ndarray]
-"""[tokens, K] float32 -> [tokens, N] float32."""
+
+class Linear(Protocol):
+    """A matrix [N, K] on a backend, with fixed buffers for the kernels around it."""
+
+    sinks: Any
+    """``buffers.Sinks``: where the activations of a pass of n tokens go, entry n - 1."""
+    sources: Any
+    """``buffers.Sources``: where their results are then."""
+
+    def run(self, tokens: int) -> None:
+        """Multiplies the activations of ``tokens`` tokens, 1..M."""
+
+    def __call__(self, activations: np.ndarray) -> np.ndarray:
+        """[tokens, K] float32 -> [tokens, N] float32, any number of tokens, in fresh memory."""
+
+
+Head = Linear | TopHead | TwoStepHead
+"""An LM head; those by top-k choose what they compute by what is asked of them."""
 
 
 class Backend(Protocol):
@@ -26,9 +42,12 @@ class Backend(Protocol):
 
     tokens: int
     """Most tokens that one call takes without a second pass over the weights."""
+    cache_format: str
+    """Of the KV cache unless another is asked for."""
 
-    def load(self, weights: Weights, operation: str) -> Linear:
-        """Makes a matrix ready. ``operation`` is what reports file it under."""
+    def load(self, weights: Weights, operation: str) -> Any:
+        """Makes a matrix ready: a ``Linear``, or a ``Head`` for the operation ``head``.
+        ``operation`` is what reports file it under."""
 
 
 TWO_TERM_OPERATIONS = frozenset({"qkv", "head"})
@@ -50,6 +69,8 @@ class AcceleratorBackend:
         fine: the int8 table that decides among what the head proposes; None: the head decides.
     """
 
+    cache_format = "fp16"
+
     def __init__(
         self, accelerator: Accelerator, two_terms: Collection[str] = TWO_TERM_OPERATIONS,
         head_top_k: int = 0, fine: Quantised | None = None,
@@ -60,30 +81,57 @@ class AcceleratorBackend:
         self._head_top_k = head_top_k
         self._fine = fine
 
-    def load(self, weights: Weights, operation: str) -> Linear:
+    def load(self, weights: Weights, operation: str) -> Head:
         """Packs the matrix into the device's memory."""
         handle = self.accelerator.load(weights, operation)
         if operation == "head" and self._fine is not None:
             return TwoStepHead(self.accelerator, handle, self._fine)
         two_terms = operation in self._two_terms
-        linear = self._linear(handle, two_terms)
+        linear = AcceleratorLinear(self.accelerator, handle, two_terms)
         if operation != "head" or not self._head_top_k or weights.rows < 2:
             return linear
         assert isinstance(weights, (Quantised, Packed))  # the driver refuses everything else
         terms = split if two_terms else None
         return TopHead(self.accelerator, handle, weights, linear, terms, self._head_top_k)
 
-    def _linear(self, handle: Handle, two_terms: bool) -> Linear:
-        matmul = self.accelerator.matmul
-        if not two_terms:
-            return lambda activations: matmul(handle, activations)
 
-        def both_terms(activations: np.ndarray) -> np.ndarray:
-            count = len(activations)
-            results = matmul(handle, split(activations))
-            return results[:count] + results[count:]
+class AcceleratorLinear:
+    """A matrix in the device's memory.
 
-        return both_terms
+    Args:
+        accelerator, handle: the matrix as the driver loaded it.
+        two_terms: activations go in as two terms (``split``).
+    """
+
+    def __init__(self, accelerator: Accelerator, handle: Handle, two_terms: bool) -> None:
+        self._launch, self._matrix = accelerator.launch, handle.matrix
+        most = accelerator.config.tokens
+        self._lists = handle.lists[:most]
+        if two_terms:
+            self._lists = [accelerator.both_terms(handle, n + 1) for n in range(most)]
+        self.sinks = buffers.device_sinks(self._lists, two_terms)
+        self.sources = buffers.device_sources(self._lists, two_terms)
+        self._row = buffers.padded(self._matrix.columns)
+
+    def run(self, tokens: int) -> None:
+        """One doorbell."""
+        self._launch(self._lists[tokens - 1])
+
+    def __call__(self, activations: np.ndarray) -> np.ndarray:
+        """See ``Linear``. Raises InputError, ActivationError and DeviceError as the driver does."""
+        if activations.ndim != 2 or activations.shape[1] != self._matrix.columns:
+            raise InputError(
+                f"activations must have the shape (tokens, {self._matrix.columns}), got"
+                f" {activations.shape}"
+            )
+        results = np.empty((len(activations), self._matrix.rows), np.float32)
+        most = len(self._lists)
+        for start in range(0, len(activations), most):
+            part = activations[start : start + most]
+            buffers.put(self.sinks, part, self._row)
+            self.run(len(part))
+            buffers.get(self.sources, results[start : start + most])
+        return results
 
 
 def split(activations: np.ndarray) -> np.ndarray:
@@ -102,13 +150,42 @@ def split(activations: np.ndarray) -> np.ndarray:
 class FloatBackend:
     """The reference: the same weights in float32, activations unrounded."""
 
+    cache_format = "fp32"
+
     def __init__(self, tokens: int = 64) -> None:
         self.tokens = tokens
+        self._rows: dict[tuple[str, int], np.ndarray] = {}
 
-    def load(self, weights: Weights, operation: str) -> Linear:
+    def load(self, weights: Weights, operation: str) -> FloatLinear:
         """Takes the matrix as floats: four bytes a weight."""
-        transposed = weights.floats().T
-        return lambda activations: activations @ transposed
+        given, found = self._shared("given", weights.columns), self._shared("found", weights.rows)
+        return FloatLinear(weights.floats(), given, found)
+
+    def _shared(self, role: str, columns: int) -> np.ndarray:
+        """[M, columns] for every matrix of that width: one is multiplied after the other."""
+        size = (self.tokens, columns)
+        return self._rows.setdefault((role, columns), np.zeros(size, np.float32))
+
+
+class FloatLinear:
+    """A matrix of floats.
+
+    Args:
+        weights: [N, K] float32.
+        given, found: buffers [M, K] and [M, N] float32.
+    """
+
+    def __init__(self, weights: np.ndarray, given: np.ndarray, found: np.ndarray) -> None:
+        self._transposed, self._given, self._found = weights.T, given, found
+        self.sinks, self.sources = buffers.plain_sinks(given), buffers.plain_sources(found)
+
+    def run(self, tokens: int) -> None:
+        """One product."""
+        np.matmul(self._given[:tokens], self._transposed, out=self._found[:tokens])
+
+    def __call__(self, activations: np.ndarray) -> np.ndarray:
+        """See ``Linear``."""
+        return activations @ self._transposed
 
 
 def dequantise(weights: Quantised) -> np.ndarray:

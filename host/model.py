@@ -1,24 +1,26 @@
-"""The forward pass of Qwen2 and Llama: linear layers and LM head on a backend, the rest in NumPy.
+"""The forward pass of Qwen2 and Llama: linear layers and LM head on a backend, the rest in compiled
+kernels (host/steps.py).
 
-The NumPy part sees the same shapes on every device, so devices that agree bit for bit write the
-same text.
+A token's logits depend on the tokens before it and on nothing else, bit for bit: not on how many
+tokens share its pass, nor on threads, nor on the device.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from host.attention import attend
+from host import buffers
 from host.cache import KvCache
 from host.head import TopHead
-from host.linear import Backend, Linear
-from host.norm import rms_norm, swiglu
+from host.linear import Backend, Head, Linear
 from host.rope import Rope
+from host.steps import AttentionStep, EmbeddingStep, NormStep, SwigluStep, Workspace
 from host.two_step import TwoStepHead
-from host.weights import Layer, Model, Weights
+from host.weights import Model, Weights
 from spec.errors import UserError
 
 OPERATIONS = ("qkv", "output", "gate_up", "down", "head")
@@ -30,12 +32,16 @@ class TokenError(UserError):
 
 
 @dataclass(frozen=True)
-class _Linears:
-    """One layer's matrices on the backend."""
+class _Layer:
+    """One decoder layer: kernels and matmuls in the order in which they run."""
 
+    input_norm: NormStep
     qkv: Linear
+    attend: AttentionStep
     output: Linear
+    post_norm: NormStep
     gate_up: Linear
+    swiglu: SwigluStep
     down: Linear
 
 
@@ -55,9 +61,13 @@ class Transformer:
         backend: where the linear layers run.
         context: tokens that the cache holds, at most the model's.
         progress: called with (matrices done, all) while they are loaded.
+        cache: an existing one, of this model; or the format of a new one, ``fp16``, ``int8`` or
+            ``fp32``; None leaves it to the backend.
+        threads: of attention; None for one per processor.
 
     Raises:
         ContextError: a context that the model does not have.
+        CacheError: a cache of another model, or no such format.
         LayoutError, DeviceError: a matrix that the accelerator cannot hold.
     """
 
@@ -67,21 +77,51 @@ class Transformer:
         backend: Backend,
         context: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        cache: KvCache | str | None = None,
+        threads: int | None = None,
     ) -> None:
         self.model = model
         self.tokens = backend.tokens
         """Tokens per pass in prefill."""
-        self.cache = KvCache(model.shape, context)
-        self._rope = Rope(model.shape, context)
+        if not isinstance(cache, KvCache):
+            cache = KvCache(model.shape, context, cache or backend.cache_format, model.source)
+        cache.check(model.shape, model.source)
+        self.cache = cache
         todo = matrices(model)
         loaded = []
         for operation, weights in todo:
             loaded.append(backend.load(weights, operation))
             progress(len(loaded), len(todo))
-        self._linears = [
-            _Linears(*loaded[index : index + 4]) for index in range(0, len(todo) - 1, 4)
-        ]
-        self._head = loaded[-1]
+        self._space = Workspace(model.shape, self.tokens, cache.positions)
+        self._embed = EmbeddingStep(model.embedding, self._space)
+        self._layers = self._join(loaded[:-1], threads or len(os.sched_getaffinity(0)))
+        self._head: Head = loaded[-1]
+        self._logits = np.zeros((self.tokens, model.head.rows), np.float32)
+        plain = isinstance(self._head, (TopHead, TwoStepHead))
+        self._normed = np.zeros((self.tokens if plain else 0, model.shape.hidden), np.float32)
+        sinks = buffers.plain_sinks(self._normed) if plain else self._head.sinks
+        self._final_norm = NormStep(
+            self._space, loaded[-2] if self._layers else None, model.final_norm,
+            model.shape.norm_epsilon, sinks,
+        )  # fmt: skip
+
+    def _join(self, linears: list[Linear], threads: int) -> list[_Layer]:
+        """Layers, each kernel between the matmuls that it reads from and writes to."""
+        shape, space = self.model.shape, self._space
+        rope = Rope(shape, self.cache.context)
+        layers, previous = [], None
+        for index, layer in enumerate(self.model.layers):
+            qkv, output, gate_up, down = linears[4 * index : 4 * index + 4]
+            epsilon = shape.norm_epsilon
+            layers.append(_Layer(
+                NormStep(space, previous, layer.input_norm, epsilon, qkv.sinks), qkv,
+                AttentionStep(space, shape, rope, self.cache, index, layer.qkv_bias, qkv, output,
+                              threads), output,
+                NormStep(space, output, layer.post_norm, epsilon, gate_up.sinks), gate_up,
+                SwigluStep(space, gate_up, down), down,
+            ))  # fmt: skip
+            previous = down
+        return layers
 
     @property
     def full_passes(self) -> int:
@@ -99,6 +139,7 @@ class Transformer:
         all_logits: bool = False,
         likeliest: int | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        copy: bool = True,
     ) -> np.ndarray:
         """Appends tokens to the sequence, in passes of ``self.tokens``.
 
@@ -108,6 +149,7 @@ class Transformer:
             likeliest: of the last token, how many of the largest logits matter; the others may be
                 minus infinity. None for all of them.
             progress: called with (tokens done, all) after each pass.
+            copy: False may give a view that the next call overwrites: nothing is allocated then.
 
         Returns:
             [1 or count, vocabulary] float32 logits.
@@ -118,63 +160,58 @@ class Transformer:
         """
         ids = self._checked(tokens)
         self.cache.room_for(len(ids))
-        logits = []
+        parts = []
         for start in range(0, len(ids), self.tokens):
             part = ids[start : start + self.tokens]
-            hidden = self._layers(part)
+            self._pass(part)
+            done = start + len(part)
             if all_logits:
-                logits.append(self._logits(hidden))
-            elif start + len(part) == len(ids):
-                logits.append(self._logits(hidden[-1:], likeliest))
-            progress(start + len(part), len(ids))
-        return logits[0] if len(logits) == 1 else np.concatenate(logits)
+                parts.append(self._read_logits(len(part), 0))
+            elif done == len(ids):
+                parts.append(self._read_logits(len(part), len(part) - 1, likeliest))
+            if copy or done < len(ids):
+                parts[-1:] = [part.copy() for part in parts[-1:]]
+            self.cache.advance(part)
+            progress(done, len(ids))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def reset(self) -> None:
         """Forgets the sequence."""
         self.cache.truncate(0)
 
-    def _checked(self, tokens: np.ndarray | list[int]) -> np.ndarray:
-        ids = np.asarray(tokens, np.int64)
-        if ids.ndim != 1 or not ids.size:
+    def _checked(self, tokens: np.ndarray | list[int]) -> list[int]:
+        ids = [int(token) for token in tokens]
+        if not ids:
             raise TokenError("the model needs at least one token, got none")
         size = len(self.model.embedding)
-        if ids.min() < 0 or ids.max() >= size:
-            wrong = ids[(ids < 0) | (ids >= size)][0]
+        if min(ids) < 0 or max(ids) >= size:
+            wrong = next(token for token in ids if not 0 <= token < size)
             raise TokenError(f"token {wrong} is outside the vocabulary of {size}: the tokenizer"
                              " belongs to another model")  # fmt: skip
         return ids
 
-    def _layers(self, ids: np.ndarray) -> np.ndarray:
-        """One pass through all layers: [tokens, hidden] float32."""
-        hidden = self.model.embedding[ids].astype(np.float32)
-        for index, (layer, linears) in enumerate(
-            zip(self.model.layers, self._linears, strict=True)
-        ):
-            hidden += self._attention(index, layer, linears, hidden)
-            hidden += self._feed_forward(layer, linears, hidden)
-        self.cache.advance(len(ids))
-        return hidden
+    def _pass(self, ids: list[int]) -> None:
+        """All layers for at most M tokens; the last matmul's results are left to the final norm."""
+        tokens, start = len(ids), self.cache.length
+        self._embed(ids)
+        for layer in self._layers:
+            layer.input_norm(tokens)
+            layer.qkv.run(tokens)
+            layer.attend(tokens, start)
+            layer.output.run(tokens)
+            layer.post_norm(tokens)
+            layer.gate_up.run(tokens)
+            layer.swiglu(tokens)
+            layer.down.run(tokens)
 
-    def _attention(
-        self, index: int, layer: Layer, linears: _Linears, hidden: np.ndarray
-    ) -> np.ndarray:
-        shape = self.model.shape
-        normed = rms_norm(hidden, layer.input_norm, shape.norm_epsilon)
-        joined = linears.qkv(normed)
-        if layer.qkv_bias is not None:
-            joined += layer.qkv_bias
-        heads = joined.reshape(len(hidden), -1, shape.head_dim)
-        rotated = shape.heads + shape.kv_heads
-        self._rope.rotate(heads[:, :rotated], self.cache.length)
-        keys, values = self.cache.put(index, heads[:, shape.heads : rotated], heads[:, rotated:])
-        return linears.output(attend(heads[:, : shape.heads], keys, values))
-
-    def _feed_forward(self, layer: Layer, linears: _Linears, hidden: np.ndarray) -> np.ndarray:
-        normed = rms_norm(hidden, layer.post_norm, self.model.shape.norm_epsilon)
-        return linears.down(swiglu(linears.gate_up(normed)))
-
-    def _logits(self, hidden: np.ndarray, likeliest: int | None = None) -> np.ndarray:
-        normed = rms_norm(hidden, self.model.final_norm, self.model.shape.norm_epsilon)
-        if likeliest is not None and isinstance(self._head, (TopHead, TwoStepHead)):
+    def _read_logits(self, tokens: int, first: int, likeliest: int | None = None) -> np.ndarray:
+        """Logits of the tokens from ``first`` on, of a pass: a view, or fresh from a top-k head."""
+        count = tokens - first
+        self._final_norm(tokens, first, count)
+        if isinstance(self._head, (TopHead, TwoStepHead)):
+            normed = self._normed[:count]
+            if likeliest is None:
+                return self._head(normed)
             return self._head.likeliest(normed, likeliest)
-        return self._head(normed)
+        self._head.run(count)
+        return buffers.get(self._head.sources, self._logits[:count])

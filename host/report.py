@@ -11,18 +11,23 @@ from rich.table import Table
 from host.counters import Counters, total
 from host.generate import Generation, Pass
 from host.model import OPERATIONS
+from host.power import Energy
+from host.transports import BOARD_DEVICES
 from spec.config import Config
 from spec.digest import digest
 
 SIMULATED = "simulated"
 MODELLED = "modelled"
+MEASURED = "measured"
 
-CYCLE_ACCURATE = {"rtl": SIMULATED}
+CYCLE_ACCURATE = {"rtl": SIMULATED, **dict.fromkeys(BOARD_DEVICES, MEASURED)}
 """Devices whose cycle counters are the design's own; every other device's cycles are modelled."""
 
 SCOPES = {
     SIMULATED: "linear layers and LM head, cycle by cycle in the generated RTL with its memory"
     " model; the processor's share (norms, attention, sampling, driver) is not included",
+    MEASURED: "linear layers and LM head, by the cycle counter of the design on the board; the"
+    " processor's share (norms, attention, sampling, driver) is not included",
     MODELLED: "linear layers and LM head at one beat per clock cycle, as the layout counts beats;"
     " memory stalls, the start of a command, the writing of results and the processor's share"
     " (norms, attention, sampling, driver) are not included",
@@ -52,15 +57,17 @@ class Report:
     source: str
     """The model: path and packing."""
     head: Head = field(default_factory=Head)
+    energy: Energy = field(default_factory=Energy)
+    """Of the whole board while the run lasted; no samples without a sensor."""
 
     @property
     def label(self) -> str:
-        """``simulated`` or ``modelled``."""
+        """``simulated``, ``measured`` or ``modelled``."""
         return CYCLE_ACCURATE.get(self.device, MODELLED)
 
     def cycles(self, cost: Counters) -> int:
         """Cycles of a cost: counted by the RTL, or one per beat read."""
-        if self.label == SIMULATED:
+        if self.label != MODELLED:
             return cost.cycles
         return cost.bytes_read // self.config.beat_bytes
 
@@ -111,6 +118,21 @@ class Report:
                 "scope": SCOPES[self.label],
             },
             "seconds": sum(step.seconds for step in self.passes()),
+            "energy": self._energy(),
+        }
+
+    def _energy(self) -> dict[str, Any] | None:
+        """Measured at the board's INA260; None without one."""
+        energy, tokens = self.energy, len(self.generation.tokens)
+        if not energy.samples:
+            return None
+        return {
+            "label": MEASURED,
+            "joules": energy.joules,
+            "watts": energy.watts,
+            "joules_per_token": energy.per_token(tokens),
+            "samples": energy.samples,
+            "scope": "the whole board, prompt included",
         }
 
     def _cost(self, cost: Counters) -> dict[str, Any]:
@@ -223,10 +245,19 @@ def _caption(report: Report) -> str:
     return (
         f"{run.prompt_tokens} prompt tokens, {len(run.tokens)} written, stopped by"
         f" {run.stop_reason}, {sum(step.seconds for step in run.passes):.1f} s on this machine."
-        f" Cycles are {report.label}.{_head(report.head)}\n"
+        f" Cycles are {report.label}.{_head(report.head)}{_power(report)}\n"
         f"{report.label.capitalize()} speed at {report.config.clock_mhz:g} MHz:"
         f" {', '.join(speeds) or 'no token'}.\nIt covers {SCOPES[report.label]}."
     )
+
+
+def _power(report: Report) -> str:
+    """What the caption adds where the board's power was sampled."""
+    energy, tokens = report.energy, len(report.generation.tokens)
+    each = energy.per_token(tokens)
+    if each is None:
+        return ""
+    return f"\nMeasured at the board's INA260: {energy.watts:.2f} W, {each:.2f} J/token."
 
 
 def _head(head: Head) -> str:

@@ -43,8 +43,10 @@ class Rope:
 
     def __init__(self, shape: Shape, context: int) -> None:
         angles = np.outer(np.arange(context), frequencies(shape))
-        self._cos = np.cos(angles).astype(np.float32)[:, None, :]
-        self._sin = np.sin(angles).astype(np.float32)[:, None, :]
+        self.cosines = np.cos(angles).astype(np.float32)
+        """[context, head_dim / 2]; ``sines`` likewise."""
+        self.sines = np.sin(angles).astype(np.float32)
+        self._cos, self._sin = self.cosines[:, None, :], self.sines[:, None, :]
         self._half = shape.head_dim // 2
 
     def rotate(self, heads: np.ndarray, start: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from host.kernels import Drawing, address, library
 from spec.errors import UserError
 
 MAX_SEED = (1 << 64) - 1
@@ -71,6 +72,10 @@ class Sampler:
     def __init__(self, settings: Sampling) -> None:
         self.settings = settings
         self._random = np.random.Generator(np.random.PCG64(settings.seed))
+        self._entries, self._sums = np.zeros(0, np.uint64), np.zeros(0)
+        self._call = Drawing(
+            temperature=settings.temperature, top_p=settings.top_p, top_k=settings.top_k
+        )
 
     def choose(self, logits: np.ndarray, seen: Iterable[int] = ()) -> int:
         """The next token.
@@ -82,18 +87,21 @@ class Sampler:
         Raises:
             SamplingError: logits with NaN or plus infinity, or nothing but minus infinity.
         """
-        if np.isnan(logits).any() or not np.isfinite(logits.max()):
-            raise SamplingError("the logits hold NaN or infinity: the weights are damaged")
         scores = self._penalised(logits, seen)
         if self.settings.temperature == 0:
-            return int(scores.argmax())
-        return self._draw(scores / self.settings.temperature)
+            token = library().kernels_largest(address(scores), len(scores))
+        else:
+            token = self._draw(scores)
+        if token < 0:
+            raise SamplingError("the logits hold NaN or infinity: the weights are damaged")
+        return int(token)
 
     def _penalised(self, logits: np.ndarray, seen: Iterable[int]) -> np.ndarray:
-        """Logits as float64 with the repetition penalty."""
-        scores = logits.astype(np.float64)
+        """Logits with the repetition penalty, float32; themselves when there is none."""
+        scores = np.ascontiguousarray(logits, np.float32)
         penalty = self.settings.repetition_penalty
         if penalty != 1:
+            scores = scores.copy()
             ids = np.unique(np.fromiter(seen, np.int64))
             values = scores[ids]
             scores[ids] = np.where(values > 0, values / penalty, values * penalty)
@@ -101,13 +109,8 @@ class Sampler:
 
     def _draw(self, scores: np.ndarray) -> int:
         """A token by its probability among those that top-k and top-p keep."""
-        order = np.argsort(-scores, kind="stable")
-        if self.settings.top_k:
-            order = order[: self.settings.top_k]
-        weights = np.exp(scores[order] - scores[order[0]])
-        cumulative = np.cumsum(weights)
-        if self.settings.top_p < 1:
-            enough = self.settings.top_p * cumulative[-1]
-            cumulative = cumulative[: int(np.searchsorted(cumulative, enough)) + 1]
-        point = self._random.random() * cumulative[-1]
-        return int(order[np.searchsorted(cumulative, point, side="right")])
+        if len(scores) != len(self._entries):
+            self._entries, self._sums = np.zeros(len(scores), np.uint64), np.zeros(len(scores))
+            self._call.hold(entries=self._entries, sums=self._sums)
+        self._call.point = self._random.random()
+        return library().kernels_draw(address(scores), len(scores), self._call)

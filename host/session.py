@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from host import selftest
 from host.cache import ContextError
 from host.chat import ChatTemplate
+from host.crosscheck import CheckedAccelerator
 from host.driver import Accelerator, memory_needed
 from host.generate import check_prompt, generate
 from host.head import HeadError, check_top_k
@@ -17,6 +19,7 @@ from host.report import Head, Report
 from host.sampling import Sampler, Sampling
 from host.tokenizer import Tokenizer
 from host.transport import names, open_device
+from host.transports import BOARD_DEVICES
 from host.weights import Model
 from spec.config import Config
 from spec.errors import ToolError, UserError
@@ -127,24 +130,35 @@ class Session:
     @classmethod
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
-        head_top_k: int = 0, **options: Any,
+        head_top_k: int = 0, check_every: int = 0, **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
         Args:
             head_top_k: logits that leave the device for each token; 0 for all of them.
+            check_every: compute one matmul in this many again on the processor; 0 for none.
             options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
             ToolError: the device or one of its tools is missing.
             DeviceError: it is not the one expected or lacks memory.
+            MismatchError: a board's short self-test found a wrong result.
             LayoutError, PackError: the configuration cannot hold a matrix.
             ContextError: a context that the model does not have.
         """
         needed = memory_needed(config, (weights for _, weights in matrices(model)))
         progress(f"opening device {device}", 0, 0)
+        real = device in BOARD_DEVICES
+        if real:
+            needed += selftest.memory(config, short=True)
         transport = open_device(device, config, needed, **options)
-        accelerator = Accelerator(transport)
+        accelerator = (
+            CheckedAccelerator(transport, check_every) if check_every else Accelerator(transport)
+        )
+        if real:
+            progress("testing the device", 0, 0)
+            selftest.run(accelerator, selftest.SHORT)
+            accelerator.tally.clear()
         transformer = Transformer(
             model,
             AcceleratorBackend(accelerator, head_top_k=head_top_k, fine=model.fine),

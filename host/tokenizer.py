@@ -72,6 +72,11 @@ class Tokenizer:
         """One more than the largest token id."""
         return max(self._backend.get_vocab().values(), default=-1) + 1
 
+    @property
+    def json(self) -> str:
+        """What ``from_text`` makes the same tokenizer from, with ``start``."""
+        return self._backend.to_str()
+
     def encode(self, text: str, special: bool = True, start: bool = False) -> list[int]:
         """Token ids of a text.
 
@@ -161,6 +166,18 @@ def from_json(path: Path) -> Tokenizer:
     framed = backend.encode("a", add_special_tokens=True).ids
     start = framed[: framed.index(plain[0])] if plain and plain[0] in framed else []
     return Tokenizer(backend, start)
+
+
+def from_text(text: str, start: Sequence[int], source: str) -> Tokenizer:
+    """The tokenizer of ``Tokenizer.json``.
+
+    Args:
+        source: the file's name, for errors.
+
+    Raises:
+        TokenizerError: not a tokenizer.
+    """
+    return Tokenizer(_guarded(lambda: Backend.from_str(text), source), start)
 
 
 def from_gguf(metadata: dict[str, Any], source: str) -> Tokenizer:

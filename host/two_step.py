@@ -22,7 +22,7 @@ from host.driver import Accelerator, Handle
 from host.head import HeadError
 from host.kernels.rescore import Rescorer
 from host.largest import Largest
-from host.weights import Integers, Model, Quantised
+from host.weights import IntegerEmbedding, Integers, Model, Quantised
 from spec import commands
 
 TERMS = 2
@@ -33,32 +33,17 @@ BLOCK_ROWS = 4096
 """Rows that are rounded at a time: a few tens of megabytes of floats."""
 
 
-class IntegerEmbedding:
-    """Token vectors out of an int8 table, in floats: one table serves embedding and rescoring.
-
-    Args:
-        table: [vocabulary, hidden].
-    """
-
-    def __init__(self, table: Integers) -> None:
-        self.table = table
-
-    def __len__(self) -> int:
-        return self.table.rows
-
-    def __getitem__(self, tokens: np.ndarray) -> np.ndarray:
-        """[count, hidden] float32 of token ids [count]."""
-        return self.table.select(tokens).floats()
-
-
 def two_step(model: Model) -> Model:
     """The same model with its int8 head split in two: an int4 one for the engine, and ``fine``.
 
-    The int4 head is rounded from the int8 one. A tied embedding becomes the int8 table as well.
+    The int4 head is rounded from the int8 one. A tied embedding becomes the int8 table as well. A
+    model whose head is in two steps already stays as it is.
 
     Raises:
         HeadError: the head is not int8.
     """
+    if model.fine is not None:
+        return model
     if not isinstance(model.head, Integers) or model.head.bits != 8:
         raise HeadError("a head in two steps is made from an int8 head: load it with --head-bits 8")
     fine = model.head.select(slice(None))

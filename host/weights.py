@@ -97,6 +97,24 @@ class Quantised:
         return values.reshape(rows, columns)
 
 
+class IntegerEmbedding:
+    """Token vectors out of an integer table, in floats: one table serves embedding and head.
+
+    Args:
+        table: [vocabulary, hidden].
+    """
+
+    def __init__(self, table: Integers) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return self.table.rows
+
+    def __getitem__(self, tokens: np.ndarray) -> np.ndarray:
+        """[count, hidden] float32 of token ids [count]."""
+        return self.table.select(tokens).floats()
+
+
 @dataclass(frozen=True)
 class Dense:
     """An unquantised matrix: only floating point runs it."""

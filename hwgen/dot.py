@@ -140,24 +140,28 @@ class TreeDot(Dot):
         return m
 
     def _product(self, m: Module, pair: int, lane: int, weight: Signal) -> Signal:
-        """A lane's weight times the operand of a pair of tokens."""
+        """A lane's weight times the operand of a pair of tokens, or of a last token alone."""
         mantissa, load0, load1 = self._loads(pair, lane)
         name = f"{pair}_{lane}"
         d, a = (Signal(signed(8), name=f"{n}{name}", reset_less=True) for n in "da")
-        ad = Signal(signed(27), name=f"ad{name}", reset_less=True)
-        product = Signal(signed(27 + WEIGHT), name=f"m{name}", reset_less=True)
+        alone = 2 * pair + 1 == self._config.tokens
+        operand = d if alone else a.shift_left(FIELD) + d
+        ad = Signal(signed(8 if alone else 27), name=f"ad{name}", reset_less=True)
+        product = Signal(signed(len(ad) + WEIGHT), name=f"m{name}", reset_less=True)
         with m.If(load0):
             m.d.sync += d.eq(mantissa)
-        with m.If(load1):
-            m.d.sync += a.eq(mantissa)
+        if not alone:
+            with m.If(load1):
+                m.d.sync += a.eq(mantissa)
         with m.If(self.swap):
-            m.d.sync += ad.eq(a.shift_left(FIELD) + d)
+            m.d.sync += ad.eq(operand)
         m.d.sync += product.eq(ad * weight)
         return product
 
 
 def _split(m: Module, packed) -> tuple[Signal, Signal]:
-    """The two tokens' sums of a packed one: the upper gives back what the lower borrowed."""
+    """The two tokens' sums of a packed one: the upper gives back what the lower borrowed. Of one
+    token's sum alone, that and nothing of use."""
     low = Signal(signed(FIELD), reset_less=True)
     high = Signal(signed(FIELD), reset_less=True)
     m.d.sync += [
@@ -173,8 +177,9 @@ def _tree(m: Module, terms: list, fan_in: int) -> Signal:
     while len(terms) > 1:
         sums = []
         for start in range(0, len(terms), fan_in):
-            total = Signal(signed(bits), reset_less=True)
-            m.d.sync += total.eq(sum(terms[start + 1 : start + fan_in], terms[start]))
+            whole = sum(terms[start + 1 : start + fan_in], terms[start])
+            total = Signal(signed(min(bits, len(whole))), reset_less=True)
+            m.d.sync += total.eq(whole)
             sums.append(total)
         terms = sums
     return terms[0]

@@ -7,6 +7,8 @@ are. This makes the simulation about twice as fast. The function is the same; th
 and the Verilog for Vivado come from one RTLIL.
 """
 
+import re
+
 # The Yosys that Amaranth itself found (its wheel, or one on PATH). The module is internal to
 # Amaranth, whose version pyproject.toml therefore bounds.
 from amaranth._toolchain.yosys import find_yosys
@@ -16,13 +18,19 @@ MINIMUM_YOSYS = (0, 40)
 NO_ATTRIBUTES = "-remove generator -remove top -remove src -remove amaranth.hierarchy " \
     "-remove amaranth.decoding"  # fmt: skip
 
-PROCESSES = (
-    "select -set cores *datapath*", "proc @cores", "select -set others @cores %n",
-    "proc -nomux -norom @others",
+REPEATED = re.compile(r"(?<=[{,] )((?:\\\S+ |[A-Za-z_]\w*)(?:\[\d+\])?)((?: ?, \1){2,})(?= ?[,}])")
+"""One bit several times in a concatenation, as Yosys writes a sign that is extended."""
+
+CLEAN = ("opt_expr", "opt_clean", "opt_dff -nosdff", "opt_clean")
+HIERARCHY = ("proc", *CLEAN)
+# Yosys cleans no module that holds a process: everything else is cleaned before it is flattened
+# into one that does.
+FLAT = (
+    "select -set datapath *.datapath", "flatten @datapath",
+    "select -set machines w:fsm_state %m", "select -set plain * @machines %d",
+    "proc @plain", *(f"{step} @plain" for step in ("opt_expr", "opt_merge", *CLEAN)),
+    "proc -nomux -norom @machines", "flatten",
 )  # fmt: skip
-CLEAN = ("opt_clean", "opt_dff -nosdff", "opt_clean")
-HIERARCHY = ("proc", "opt_expr", *CLEAN)
-FLAT = (*PROCESSES, "flatten", "opt_expr", "opt_merge", *CLEAN)
 
 
 def verilog(rtlil: str, *, flat: bool = False) -> str:
@@ -42,4 +50,11 @@ def verilog(rtlil: str, *, flat: bool = False) -> str:
         "write_verilog -norename" if flat else "write_verilog",
     ]
     yosys = find_yosys(lambda version: version >= MINIMUM_YOSYS)
-    return yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    text = yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    return REPEATED.sub(_replication, text)
+
+
+def _replication(found: re.Match[str]) -> str:
+    """``a, a, a`` as ``{3{ a }}``: simulators then extend a sign in one step."""
+    bit = found[1]
+    return f"{{{1 + found[2].count(bit)}{{ {bit} }}}}"

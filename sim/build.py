@@ -38,7 +38,7 @@ VERILATOR_FLAGS = (
     "-Wno-fatal",
 )  # fmt: skip
 
-OPTIMISE = {"OPT_FAST": "-O3 -march=native", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
+OPTIMISE = {"OPT_FAST": "-O2 -march=native", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
 """Compiler options by part: the code of every cycle, the code that runs once, Verilator's own."""
 
 PLAIN_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")

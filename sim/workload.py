@@ -167,7 +167,7 @@ class Reference:
             fields = commands.unpack(command.descriptor)
             for role in ("weights", "activations", "results"):
                 fields[role] += BASE_ADDRESS - MEMORY_BASE
-            self._processor.execute(fields)
+            self._processor.execute(self._processor.prepare(fields))
         if np.array_equal(self._memory, self._transport.memory):
             return
         wrong = np.flatnonzero(self._memory != self._transport.memory)

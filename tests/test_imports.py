@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("spec", "hwgen", "sim", "host", "tests", "benches")
+OURS = ("spec", "hwgen", "sim", "host", "package", "tests", "benches")
 MAX_LINES = 400
 
 ARROWS = {
@@ -23,6 +23,7 @@ ARROWS = {
     "sim.cycles": {"spec", "sim.cycles"},
     "sim.memory": {"spec", "sim.memory"},
     "sim": {"spec", "hwgen", "host", "sim"},
+    "package": {"spec", "package"},
     "tests": set(OURS),
     "benches": set(OURS),
 }
@@ -59,7 +60,11 @@ def imports(source: str, module: str, is_package: bool = False) -> Iterator[tupl
                 yield node.lineno, str(first.value)
 
 
-MODULES = {"cocotb": {"cocotb", "cocotb_tools"}, "cocotbext-axi": {"cocotbext"}}
+MODULES = {
+    "cocotb": {"cocotb", "cocotb_tools"},
+    "cocotbext-axi": {"cocotbext"},
+    "pynq": {"pynq", "pyxrt"},  # pyxrt is XRT's, which PYNQ works on
+}
 """What distributions provide whose modules are named otherwise."""
 
 
@@ -122,10 +127,10 @@ def test_length(module: str, path: Path) -> None:
     ("package", "extras"),
     [
         ("spec", None),
-        ("host", ()),
+        ("host", ("board",)),
         ("hwgen", ("generator", "vivado")),
         ("sim", ("generator", "simulation")),
-        ("tests", ("generator", "simulation", "development", "comparison")),
+        ("tests", ("generator", "simulation", "development", "comparison", "board")),
     ],
 )
 def test_third_party_is_declared(package: str, extras: tuple[str, ...] | None) -> None:

@@ -1,4 +1,5 @@
-"""Loads language models: Hugging Face directories (AWQ or unquantised) and GGUF files.
+"""Loads language models: Hugging Face directories (AWQ, GPTQ, compressed-tensors, unquantised)
+and GGUF files.
 
     checkpoint = host.checkpoint.find("SmolLM2.gguf")     # looks at headers only
     model = checkpoint.model(group=64, head_bits=8)       # host.weights.Model

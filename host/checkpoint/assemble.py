@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.rounding import round_tables
-from host.checkpoint.tables import Table, materialise
-from host.weights import Layer, Model, Quantised, Shape
+from host.checkpoint.tables import Table, materialise, single
+from host.weights import Dense, Layer, Model, Quantised, Shape, Weights
 
 Part = tuple[str, int]
 """A linear's name without ``.weight`` and its rows."""
+
+Linear = Callable[[Sequence[Part], int], Weights]
+"""From linears of the same inputs and their K to one matrix."""
 
 
 class Source(Protocol):
@@ -30,6 +33,13 @@ class Source(Protocol):
 
     def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
         """Linears of the same inputs, stacked by rows."""
+
+    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
+        """The same as floats: what the file holds, before any rounding done here."""
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What a user should know of how the tensors were read, once they are."""
 
     def head_name(self, tied: bool) -> str:
         """The tensor that the LM head is made from."""
@@ -54,9 +64,45 @@ def build(
     Raises:
         CheckpointError: a tensor is missing, extra, of another shape, or holds a bad value.
     """
+    embedding, head = _tables(shape, source)
+    layers, final_norm = _rest(
+        shape, source, lambda parts, columns: source.linear(parts, columns, group)
+    )
+    vectors = materialise(embedding)
+    packed = source.packed_head(shape.vocabulary, shape.hidden)
+    whole = packed or round_tables([head], head_bits, group)
+    origin = "of the checkpoint" if packed else f"rounded from {head.name}"
+    notes = {"head": f"int{whole.bits} group {whole.group}, {origin}", **source.notes}
+    return Model(
+        shape, vectors, layers, final_norm, whole,
+        eos_tokens, source.label, notes,
+    )  # fmt: skip
+
+
+def build_dense(shape: Shape, source: Source, eos_tokens: frozenset[int]) -> Model:
+    """The same model as floats, nothing rounded here: the reference that others are held against.
+
+    Raises:
+        CheckpointError: as for ``build``.
+    """
+    embedding, head = _tables(shape, source)
+    layers, final_norm = _rest(shape, source, source.dense)
+    label = f"{source.label.split(', rounded')[0].rstrip(')')}, floating point)"
+    return Model(
+        shape, materialise(embedding), layers, final_norm, single([head]), eos_tokens, label,
+        source.notes,
+    )  # fmt: skip
+
+
+def _tables(shape: Shape, source: Source) -> tuple[Table, Table]:
+    """The embedding and what the LM head is made from."""
     embedding = source.table("model.embed_tokens.weight", shape.vocabulary, shape.hidden)
-    head = source.table(source.head_name(shape.tied), shape.vocabulary, shape.hidden)
-    layers = [_layer(shape, source, index, group) for index in range(shape.layers)]
+    return embedding, source.table(source.head_name(shape.tied), shape.vocabulary, shape.hidden)
+
+
+def _rest(shape: Shape, source: Source, linear: Linear) -> tuple[list[Layer], np.ndarray]:
+    """The layers and the final norm; then no tensor may be left."""
+    layers = [_layer(shape, source, index, linear) for index in range(shape.layers)]
     final_norm = source.vector("model.norm.weight", shape.hidden)
     if unused := source.unused():
         more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
@@ -64,18 +110,10 @@ def build(
             f"{source.label}: tensor {unused[0]}{more} has no place in a {shape.architecture} model"
             f" of {shape.layers} layers: the configuration belongs to another checkpoint"
         )
-    vectors = materialise(embedding)
-    packed = source.packed_head(shape.vocabulary, shape.hidden)
-    whole = packed or round_tables([head], head_bits, group)
-    origin = "of the checkpoint" if packed else f"rounded from {head.name}"
-    notes = {"head": f"int{whole.bits} group {whole.group}, {origin}"}
-    return Model(
-        shape, vectors, layers, final_norm, whole,
-        eos_tokens, source.label, notes,
-    )  # fmt: skip
+    return layers, final_norm
 
 
-def _layer(shape: Shape, source: Source, index: int, group: int) -> Layer:
+def _layer(shape: Shape, source: Source, index: int, linear: Linear) -> Layer:
     prefix = f"model.layers.{index}"
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     qkv = [(f"{prefix}.self_attn.{part}_proj", rows) for part, rows in
@@ -86,12 +124,12 @@ def _layer(shape: Shape, source: Source, index: int, group: int) -> Layer:
         bias = np.concatenate([source.vector(f"{name}.bias", rows) for name, rows in qkv])
     return Layer(
         input_norm=source.vector(f"{prefix}.input_layernorm.weight", shape.hidden),
-        qkv=source.linear(qkv, shape.hidden, group),
+        qkv=linear(qkv, shape.hidden),
         qkv_bias=bias,
-        output=source.linear([(f"{prefix}.self_attn.o_proj", shape.hidden)], queries, group),
+        output=linear([(f"{prefix}.self_attn.o_proj", shape.hidden)], queries),
         post_norm=source.vector(f"{prefix}.post_attention_layernorm.weight", shape.hidden),
-        gate_up=source.linear(gate_up, shape.hidden, group),
-        down=source.linear([(f"{prefix}.mlp.down_proj", shape.hidden)], shape.intermediate, group),
+        gate_up=linear(gate_up, shape.hidden),
+        down=linear([(f"{prefix}.mlp.down_proj", shape.hidden)], shape.intermediate),
     )
 
 

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from host import tokenizer as tokenizers
 from host.chat import ChatTemplate
 from host.checkpoint import config_json, gguf_file, gguf_model, hf_model, jsonfile, mixed, packing
-from host.checkpoint.assemble import Source, build
+from host.checkpoint.assemble import Source, build, build_dense
+from host.checkpoint.compressed import CompressedSource
 from host.checkpoint.errors import CheckpointError
+from host.checkpoint.gptq import GptqSource
 from host.tokenizer import Tokenizer
 from host.weights import Model, Shape
 from spec import numeric
@@ -27,6 +29,13 @@ class Checkpoint(Protocol):
     def model(self, group: int = 64, head_bits: int = 8) -> Model:
         """The model. ``group`` (32, 64, 128) and ``head_bits`` (4, 8) are for what is rounded
         here: the LM head, and the linears of unquantised and GGUF checkpoints.
+
+        Raises:
+            CheckpointError: see ``assemble.build``.
+        """
+
+    def dense_model(self) -> Model:
+        """The model in floating point, its weights as the file has them: four bytes a weight.
 
         Raises:
             CheckpointError: see ``assemble.build``.
@@ -64,6 +73,11 @@ class GgufCheckpoint:
         _check_options(group, head_bits)
         source = gguf_model.GgufSource(self.file, self.shape, group)
         return build(self.shape, source, self.eos_tokens(), group, head_bits)
+
+    def dense_model(self) -> Model:
+        """See ``Checkpoint.dense_model``."""
+        source = gguf_model.GgufSource(self.file, self.shape, 64)
+        return build_dense(self.shape, source, self.eos_tokens())
 
     def tokenizer(self) -> Tokenizer:
         """See ``Checkpoint.tokenizer``."""
@@ -109,19 +123,28 @@ class HfCheckpoint:
         self.config = jsonfile.read(path / "config.json")
         self.shape = config_json.shape(self.config, path / "config.json")
         self.tensors = hf_model.tensors(path)
-        self.group = packing.awq_group(self.config, self.tensors, path)
-        """The AWQ checkpoint's group; None for unquantised tensors."""
+        self.packing = packing.detect(self.config, self.tensors, path)
+        """How the linears are packed; None for unquantised tensors."""
 
     def model(self, group: int = 64, head_bits: int = 8) -> Model:
         """See ``Checkpoint.model``."""
         _check_options(group, head_bits)
-        source: Source
-        if self.group is None:
-            source = hf_model.DenseSource(self.path, self.tensors, group)
-        else:
+        return build(self.shape, self._source(group), self.eos_tokens(), group, head_bits)
+
+    def dense_model(self) -> Model:
+        """See ``Checkpoint.dense_model``."""
+        return build_dense(self.shape, self._source(64), self.eos_tokens())
+
+    def _source(self, group: int) -> Source:
+        """A new reader of the tensors; ``group`` is for those that are rounded here."""
+        if self.packing is None:
+            return hf_model.DenseSource(self.path, self.tensors, group)
+        if self.packing.name == packing.AWQ:
+            assert self.packing.group is not None
             modules = mixed.declared(self.config, self.path)
-            source = hf_model.AwqSource(self.path, self.tensors, self.group, modules)
-        return build(self.shape, source, self.eos_tokens(), group, head_bits)
+            return hf_model.AwqSource(self.path, self.tensors, self.packing.group, modules)
+        kind = CompressedSource if self.packing.name == packing.COMPRESSED else GptqSource
+        return kind(self.path, self.tensors, self.packing)
 
     def tokenizer(self) -> Tokenizer:
         """See ``Checkpoint.tokenizer``."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from host.checkpoint import gguf_file, hub
+from host.checkpoint import gguf_file, hub, image_file
 from host.checkpoint.checkpoints import Checkpoint, GgufCheckpoint, HfCheckpoint
 from host.checkpoint.errors import CheckpointError
+from host.checkpoint.image_model import ImageCheckpoint
 
 
 def find(source: str | Path) -> Checkpoint:
     """The checkpoint at a path or of a Hugging Face id.
 
     Args:
-        source: a GGUF file; a directory with config.json and safetensors, or with one GGUF file;
+        source: a GGUF file; a memory image (`kria-llm pack`); a directory with config.json and
+            safetensors, or with one GGUF file;
             ``organisation/name`` or ``organisation/name/file.gguf``.
 
     Raises:
@@ -42,7 +44,10 @@ def _open(path: Path) -> Checkpoint:
             raise CheckpointError(f"{path} holds {len(files)} GGUF files: give one of them")
         path = files[0]
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(8)
+    if start == image_file.MAGIC:
+        return ImageCheckpoint(path)
+    start = start[:4]
     if start != gguf_file.MAGIC:
         remedy = "give its directory" if path.suffix == ".safetensors" else "give a GGUF file"
         raise CheckpointError(f"{path} is not a GGUF file (it starts {start!r}): {remedy}")

@@ -19,8 +19,8 @@ from host.checkpoint.assemble import Part, finite
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.gguf_file import GgufFile, Tensor
 from host.checkpoint.rounding import round_tables
-from host.checkpoint.tables import Table
-from host.weights import Quantised, Shape
+from host.checkpoint.tables import Table, single
+from host.weights import Dense, Quantised, Shape
 
 ARCHITECTURES = ("qwen2", "llama")
 
@@ -214,6 +214,15 @@ class GgufSource:
         """See ``assemble.Source``."""
         tables = [self.table(f"{name}.weight", rows, columns) for name, rows in parts]
         return round_tables(tables, 4, group)
+
+    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
+        """See ``assemble.Source``."""
+        return single([self.table(f"{name}.weight", rows, columns) for name, rows in parts])
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """See ``assemble.Source``."""
+        return {}
 
     def head_name(self, tied: bool) -> str:
         """See ``assemble.Source``."""

@@ -1,4 +1,7 @@
-"""Tensors of a Hugging Face directory: unquantised or in AutoAWQ's GEMM packing."""
+"""Tensors of a Hugging Face directory: unquantised or in AutoAWQ's GEMM packing.
+
+The other packings are in ``gptq`` and ``compressed``.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from host.checkpoint.errors import CheckpointError
 from host.checkpoint.mixed import HEAD, Mixed
 from host.checkpoint.rounding import check_group, round_tables
 from host.checkpoint.safetensors_file import Tensor
-from host.checkpoint.tables import Table
-from host.weights import Quantised
+from host.checkpoint.tables import Table, single
+from host.weights import Dense, Quantised
 
 INDEX = "model.safetensors.index.json"
 IGNORED = ("rotary_emb.inv_freq",)
@@ -102,6 +105,15 @@ class DenseSource:
         tables = [self.table(f"{name}.weight", rows, columns) for name, rows in parts]
         return round_tables(tables, 4, group)
 
+    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
+        """See ``assemble.Source``."""
+        return single([self.table(f"{name}.weight", rows, columns) for name, rows in parts])
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """See ``assemble.Source``."""
+        return {}
+
     def head_name(self, tied: bool) -> str:
         """See ``assemble.Source``."""
         embedding, head = "model.embed_tokens.weight", "lm_head.weight"
@@ -157,6 +169,10 @@ class AwqSource(DenseSource):
         packed = [self._one(name, rows, columns) for name, rows in parts]
         values, scales, zeros = (np.concatenate(part) for part in zip(*packed))  # noqa: B905
         return Quantised(4, self.group, values, scales, zeros)
+
+    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
+        """See ``assemble.Source``: the integers times their scales."""
+        return Dense(self.linear(parts, columns, self.group).floats())
 
     def packed_head(self, rows: int, columns: int) -> Quantised | None:
         """See ``assemble.Source``."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from host.checkpoint.errors import CheckpointError
+from host.weights import Dense
 
 BLOCK_VALUES = 1 << 18
 """Values handled at a time: 1 MB of float32, which stays in the second-level cache."""
@@ -52,3 +53,23 @@ def materialise(table: Table) -> np.ndarray:
                 f" {start}..{stop - 1}: the file is damaged or not a usable checkpoint"
             )
     return whole
+
+
+def single(tables: Sequence[Table]) -> Dense:
+    """Tables of equal K, stacked by rows, in float32.
+
+    Raises:
+        CheckpointError: a value is not finite.
+    """
+    whole = np.empty((sum(table.rows for table in tables), tables[0].columns), np.float32)
+    first = 0
+    for table in tables:
+        for start, stop in table.blocks():
+            part = whole[first + start : first + stop]
+            part[:] = table.read(start, stop)
+            if not np.isfinite(part).all():
+                raise CheckpointError(
+                    f"tensor {table.name}, rows {start}..{stop - 1}: a weight is NaN or infinite"
+                )
+        first += table.rows
+    return Dense(whole)

@@ -8,8 +8,13 @@ from __future__ import annotations
 import typer
 
 from host.cli.devices import devices
+from host.cli.doctor import doctor
+from host.cli.eval import evaluate
+from host.cli.firmware import app as firmware
 from host.cli.generate import generate
+from host.cli.pack import pack
 from host.cli.quantize import quantize
+from host.cli.selftest import selftest
 from spec.errors import exit_with_sentence
 
 app = typer.Typer(
@@ -20,8 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, quantize, devices):
+for command in (generate, quantize, pack, devices, doctor, selftest):
     app.command()(command)
+app.command("eval")(evaluate)
+app.add_typer(firmware)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ def devices(
     """Lists the devices that are installed.
 
     `golden` is the reference in NumPy, `cpu` the same integers in compiled code, `rtl` the
-    generated Verilog simulated clock by clock.
+    generated Verilog simulated clock by clock; `uio` and `pynq` are the board.
 
     Example:
 

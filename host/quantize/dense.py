@@ -120,7 +120,7 @@ def _source(checkpoint: Checkpoint) -> Source:
     if isinstance(checkpoint, GgufCheckpoint):
         return gguf_model.GgufSource(checkpoint.file, checkpoint.shape, 64)
     assert isinstance(checkpoint, HfCheckpoint)
-    if checkpoint.group is not None:
+    if checkpoint.packing is not None:
         raise QuantiseError(
             f"{checkpoint.path} is quantised already: give the unquantised model it was made from"
         )

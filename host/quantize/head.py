@@ -29,8 +29,8 @@ def quantise(
     """
     given = rms_norm(rounded.hidden, norm, shape.norm_epsilon)
     wanted = rms_norm(plain.hidden, norm, shape.norm_epsilon)
-    statistics = Statistics.measure(given, wanted)
     weights = head.astype(np.float32)
+    statistics = Statistics.measure(weights, given, wanted)
     result, errors = fit_matrix(weights, statistics, bits, settings)
     method = "rounded" if bits == 8 else "compensated"
     return result, Record(shape.layers, "head", bits, method, 0.0, *errors)

@@ -8,14 +8,12 @@ from typing import Any
 
 from rich.table import Table
 
+from host.compression import PAPER_REDUCTION
 from host.quantize.budget import Plan
 from host.quantize.dense import MATRICES
 from host.quantize.plot import trade_plot
 from host.quantize.sequential import Record
 from host.weights import Shape
-
-PAPER_SAVED = 0.5508
-"""Part of the bytes that arXiv 2504.17376 saves (988 to 443.81 MB, the LM head left at 16 bit)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Report:
     wall_seconds: float
     """Of this run, not of an interrupted one before it."""
     cpu_seconds: float
+    peak_memory: int
+    """Of the process, bytes."""
 
     def bytes_by_kind(self) -> dict[str, int]:
         """Bytes that the runtime keeps: matrices with scales and zero points, vectors in fp16.
@@ -78,9 +78,10 @@ class Report:
             "calibration_tokens": self.calibration_tokens,
             "resumed_layers": self.resumed_layers,
             "wall_seconds": round(self.wall_seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1),
+            "peak_memory": self.peak_memory,
             "bits": {"average": self.plan.average, "stored": self.stored_bits()},
             "bytes": self.bytes_by_kind(), "bytes_16_bit": self.unquantised_bytes(),
-            "saved": self.saved(), "paper_saved": PAPER_SAVED,
+            "saved": self.saved(), "paper_saved": PAPER_REDUCTION,
             "trade": [asdict(step) for step in self.plan.trade],
             "matrices": [record.as_dict() for record in self.records],
         }  # fmt: skip
@@ -103,18 +104,34 @@ class Report:
             )  # fmt: skip
         return table
 
+    def trade(self) -> Table | None:
+        """What each half bit of a budget would buy; None where there was no choice."""
+        if not self.plan.trade:
+            return None
+        table = Table(title="Divergence that plain rounding would cause, nats per token")
+        for heading in ("average bits", "divergence", "of all int4", ""):
+            table.add_column(heading, justify="right")
+        steps = self._milestones()
+        nearest = min(steps, key=lambda step: abs(step.bits - self.plan.average))
+        for step in steps:
+            share = step.loss / (self.plan.trade[0].loss or 1.0)
+            chosen = "<- spent" if step is nearest else ""
+            table.add_row(f"{step.bits:.2f}", f"{step.loss:.5f}", f"{100 * share:.1f} %", chosen)
+        return table
+
     def lines(self) -> list[str]:
-        """The same in sentences, with the trade of a budget."""
+        """The same in sentences."""
         kinds = ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in self.bytes_by_kind().items() if v)
         whole, now = self.unquantised_bytes(), sum(self.bytes_by_kind().values())
         result = [
             f"{now / 1e6:.1f} MB of {whole / 1e6:.1f} MB at 16 bit: {kinds}",
-            f"{100 * self.saved():.2f} % saved (the paper saves {100 * PAPER_SAVED:.2f} %);"
+            f"{100 * self.saved():.2f} % saved (the paper saves {100 * PAPER_REDUCTION:.2f} %);"
             f" {self.plan.average:.2f} bits a weight,"
             f" {self.stored_bits():.2f} with scales and zero points",
         ]
-        for step in self._milestones():
-            result.append(f"at {step.bits:.2f} bits: divergence of plain rounding {step.loss:.5f}")
+        fine = [f"{r.layer} {r.matrix}" for r in self.records if r.bits == 8 and r.matrix != "head"]
+        if fine and self.plan.trade:
+            result.append(f"int8, by layer: {', '.join(fine)}")
         return result
 
     def html(self) -> str:

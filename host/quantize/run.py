@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -48,7 +49,7 @@ class Request:
     """Average bits of the layers' weights; see ``host.quantize.budget``."""
     text: str = ""
     text_name: str = "the text of the package"
-    sequences: int = 32
+    sequences: int = 20
     length: int = 512
     """Tokens of each calibration sequence."""
     search_scales: bool = True
@@ -100,6 +101,7 @@ def quantise(
         calibration_tokens=tokens.size, plan=plan, resumed_layers=resumed,
         records=[Record(**record) for fact in done_facts for record in fact["records"]],
         wall_seconds=time.monotonic() - started, cpu_seconds=time.process_time() - cpu,
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )  # fmt: skip
     kept = {name: bits for fact in done_facts for name, bits in fact["kept"].items()}
     checkpoint_config.write(checkpoint, work.folder, request.group, kept)

@@ -19,7 +19,7 @@ from host.quantize.compensate import Curvature, Settings, int4
 from host.quantize.dense import DenseLayer
 from host.weights import Shape
 
-STRENGTHS = (0.0, 0.15, 0.3, 0.5)
+STRENGTHS = (0.0, 0.15, 0.3)
 ROWS = 128
 """Rows of a matrix that stand for all of them in the search."""
 TOKENS = 4096

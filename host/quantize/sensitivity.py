@@ -18,7 +18,7 @@ from host.quantize.dense import MATRICES, DenseLayer
 from host.quantize.groups import plain_int4
 from host.weights import Shape
 
-SEQUENCES = 2
+SEQUENCES = 1
 """Sequences that go forward and back together: bounds the memory."""
 
 

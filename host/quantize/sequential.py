@@ -15,6 +15,9 @@ from host.quantize.layer_file import QuantisedLayer
 from host.quantize.stream import Stream
 from host.weights import Quantised, Shape
 
+ERROR_ROWS = 256
+"""Rows of a matrix on which the report's errors are measured."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -38,29 +41,23 @@ class Record:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What each matrix of a layer reads in the unquantised stream, and the states it adds to."""
+    """What each matrix of a layer reads in the unquantised stream."""
 
     qkv: np.ndarray
     output: np.ndarray
     gate_up: np.ndarray
     down: np.ndarray
-    before: np.ndarray
-    """Hidden states that ``output`` adds to."""
-    middle: np.ndarray
-    """Hidden states that ``down`` adds to."""
 
 
 def observe(layer: DenseLayer, stream: Stream, index: int) -> Inputs:
     """Runs the unquantised layer and keeps what its matrices read."""
-    before = stream.hidden.copy()
     qkv = stream.attention_input(layer)
     output = stream.attend(layer, qkv)
     stream.add(layer.output, output, index)
-    middle = stream.hidden.copy()
     gate_up = stream.feed_forward_input(layer)
     down = stream.gated(layer, gate_up)
     stream.add(layer.down, down, index)
-    return Inputs(qkv, output, gate_up, down, before, middle)
+    return Inputs(qkv, output, gate_up, down)
 
 
 class LayerQuantiser:
@@ -98,11 +95,11 @@ class LayerQuantiser:
         fitted = layer.copy()
         records: list[Record] = []
 
-        def fit(name: str, given: np.ndarray, lacking: np.ndarray | None = None) -> Quantised:
+        def fit(name: str, given: np.ndarray) -> Quantised:
             wanted = getattr(inputs, name)
             if name in choices:
                 wanted = wanted / choices[name].scale
-            statistics = Statistics.measure(given, wanted, lacking)
+            statistics = Statistics.measure(getattr(layer, name), given, wanted)
             strength = choices[name].strength if name in choices else 0.0
             weights = getattr(layer, name)
             result, errors = fit_matrix(weights, statistics, bits[name], self.settings)
@@ -115,12 +112,12 @@ class LayerQuantiser:
         given = stream.attention_input(layer)
         qkv = fit("qkv", given)
         given = stream.attend(fitted, given)
-        output = fit("output", given, inputs.before - stream.hidden)
+        output = fit("output", given)
         stream.add(fitted.output, given, index)
         given = stream.feed_forward_input(layer)
         gate_up = fit("gate_up", given)
         given = stream.gated(fitted, given)
-        down = fit("down", given, inputs.middle - stream.hidden)
+        down = fit("down", given)
         stream.add(fitted.down, given, index)
         return QuantisedLayer(
             layer.input_norm, qkv, layer.qkv_bias, output, layer.post_norm, gate_up, down
@@ -157,9 +154,10 @@ def fit_matrix(
         result = plain_int8(wanted, settings.group)
     else:
         result = int4(wanted, curvature, settings.group)
-    size = curvature.error(weights) or 1.0
-    plain = plain_int4(weights, settings.group).floats()
+    some = slice(None, None, max(1, len(weights) // ERROR_ROWS))
+    size = curvature.error(weights[some]) or 1.0
+    plain = plain_int4(weights[some], settings.group).floats()
     return result, (
-        curvature.error(plain - weights) / size,
-        curvature.error(result.floats() - wanted) / size,
+        curvature.error(plain - weights[some]) / size,
+        curvature.error(result.select(some).floats() - wanted[some]) / size,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +121,6 @@ class Workplace:
                     held[name] = tensor.view(NUMPY[tensor.kind])
         if held:
             write_whole(target, save(held, metadata={"format": "pt"}))
-
-    def discard(self) -> None:
-        """Removes all work in hand."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 NUMPY = {

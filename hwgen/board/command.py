@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hwgen.board import boards, files, reports, vivado
-from hwgen.board.lint import check
+from hwgen.board import boards, files, plain, reports, vivado
 from spec import config as configuration
 from spec.digest import digest
 from spec.errors import MismatchError, ToolError
+
+FLOWS = ("block-design", "plain")
 
 
 def build(
@@ -29,6 +31,12 @@ def build(
             metavar="WHERE",
         ),
     ] = None,
+    flow: Annotated[
+        str,
+        typer.Option(
+            help="block-design, or plain: PS and MMCM as instances, by Amaranth's own Vivado flow."
+        ),
+    ] = FLOWS[0],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write everything that a person with Vivado needs to make a board's firmware.
@@ -46,8 +54,12 @@ def build(
     """
     shape = configuration.load(config)
     chosen = boards.find(board)
-    paths = files.write(chosen, shape, output)
-    findings = _lint(output, chosen, shape)
+    if flow not in FLOWS:
+        raise boards.BoardError(f"--flow must be {' or '.join(FLOWS)}, got {flow!r}")
+    _say(f"writing the design for the {chosen.name}")
+    texts = plain.contents(chosen, shape) if flow == "plain" else None
+    paths = files.write(chosen, shape, output, texts)
+    lint = "of the block design alone" if flow == "plain" else _lint(output, chosen, shape)
     if run is not None:
         vivado.run(run, output, files.app(shape))
     columns = _columns(output) if run is not None else []
@@ -57,7 +69,8 @@ def build(
         "digest": f"{digest(shape):016x}",
         "app": files.app(shape),
         "files": [str(path) for path in paths],
-        "lint": "not run: this Python has no Tcl" if findings is None else "clean",
+        "flow": flow,
+        "lint": lint,
         "vivado": [column.as_dict() for column in columns] if run is not None else "not run",
     }
     if as_json:
@@ -73,15 +86,22 @@ def build(
         typer.echo(line)
 
 
-def _lint(output: Path, board: boards.Board, shape: configuration.Config) -> list[str] | None:
-    """Runs the lint; None where there is no Tcl. A finding is a bug of the generator."""
+def _lint(output: Path, board: boards.Board, shape: configuration.Config) -> str:
+    """Runs the lint and says how it went. A finding is a bug of the generator."""
+    _say("checking the Tcl")
     try:
+        from hwgen.board.lint import check
+
         findings = check.lint(output, board, shape)
     except (ImportError, ToolError):
-        return None
+        return "not run: this Python has no Tcl (Debian: python3-tk)"
     if findings:
         raise MismatchError(f"the generated Tcl fails its own lint: {'; '.join(findings)}")
-    return findings
+    return "clean"
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def report(

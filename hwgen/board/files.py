@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 
@@ -25,9 +26,10 @@ AFI_WIDTH = {128: 0, 64: 1, 32: 2}
 AFI_FS = {32: 0x000, 64: 0x100, 128: 0x200}
 """Code of HPM0's width in FPD_SLCR.AFI_FS, bits 9..8 (UG1087)."""
 
-WAIVED = ("CASEOVERLAP", "DECLFILENAME", "UNSIGNED", "UNUSEDSIGNAL", "WIDTH")
+WAIVED = ("CASEOVERLAP", "DECLFILENAME", "PINMISSING", "UNSIGNED", "UNUSEDSIGNAL", "WIDTH")
 """Verilator's warnings about how Yosys writes Verilog: priority cases, adders and comparisons of
-unequal operands, signals that only lie inside wider ones. The wrapper is waived nothing."""
+unequal operands, signals that only lie inside wider ones, cascades whose last DSP leaves PCOUT
+open. The wrapper is waived nothing."""
 
 
 def app(config: Config) -> str:
@@ -38,8 +40,17 @@ def app(config: Config) -> str:
     return f"kria-llm-{digest(config):016x}"
 
 
-def contents(board: Board, config: Config) -> dict[str, str]:
+SOURCES = (
+    "build.tcl", "block_design.tcl", "kria_llm.v", "kria_llm_board.v", "pins.xdc", "timing.xdc",
+)  # fmt: skip
+"""What a bitstream is made of."""
+
+
+def contents(board: Board, config: Config, sources: Sequence[str] = SOURCES) -> dict[str, str]:
     """The text of every file by its name.
+
+    Args:
+        sources: files on which the bitstream depends.
 
     Raises:
         BoardError: the board cannot serve the configuration.
@@ -47,7 +58,7 @@ def contents(board: Board, config: Config) -> dict[str, str]:
     boards.check(board, config)
     name = app(config)
     environment = _environment()
-    values = _values(board, config)
+    values = {**_values(board, config), "sources": " ".join(sources)}
     texts = {
         f"{generate.MODULE}.v": generate.verilog(config),
         f"{wrapper.MODULE}.v": wrapper.verilog(config),
@@ -69,14 +80,19 @@ def contents(board: Board, config: Config) -> dict[str, str]:
     return texts
 
 
-def write(board: Board, config: Config, directory: Path) -> list[Path]:
+def write(
+    board: Board, config: Config, directory: Path, texts: dict[str, str] | None = None
+) -> list[Path]:
     """Writes every file; each appears whole or not at all.
+
+    Args:
+        texts: what ``contents`` gave, if it was called before.
 
     Raises:
         BoardError: as for ``contents``.
         OutputError: ``directory`` is a file or cannot be written.
     """
-    texts = contents(board, config)
+    texts = contents(board, config) if texts is None else texts
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

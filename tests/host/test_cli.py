@@ -118,6 +118,20 @@ def test_text_goes_to_stdout_and_the_report_to_stderr(model):
     assert "packing weights" in done.stderr
 
 
+def test_counters_are_written_and_matmuls_checked(model, tmp_path):
+    for name, start in (("run.json", "{"), ("run.prom", "# HELP kria_llm_")):
+        done = run("generate", "hello", "--model", model, "--max-tokens", "3", "--config", "tiny",
+                   "--check-every", "5", "--counters", str(tmp_path / name))  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name).read_text().startswith(start)
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["tokens"] == 3
+    assert told["operations"]["qkv"]["read_bytes"] > 0
+    bad = run("generate", "hello", "--model", model, "--counters", str(tmp_path / "no/run.prom"),
+              "--max-tokens", "1")  # fmt: skip
+    assert bad.returncode == 2 and "cannot write counters to" in bad.stderr
+
+
 def test_devices_write_the_same_text(model):
     answers = [
         json.loads(run("generate", "hello", "--model", model, "--max-tokens", "6", "--raw",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import gguf
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from host import checkpoint
+from host import checkpoint, tokenizer
 from host.checkpoint import CheckpointError, mixed
 from host.cli import app
 from host.linear import FloatBackend
@@ -19,8 +21,8 @@ from host.quantize.dense import DenseModel, QuantiseError
 from host.quantize.layer_file import QuantisedLayer
 from host.quantize.run import Request, quantise
 from host.quantize.stream import Stream
-from host.quantize.workplace import Workplace
-from tests.host.checkpoint_files import DENSE, as_llama, assert_same, copy, write_gguf
+from host.quantize.workplace import MODEL, Workplace
+from tests.host.checkpoint_files import AWQ, DENSE, as_llama, assert_same, copy, write_gguf
 
 TEXT = "The quick brown fox, hello 12 jumps over the lazy dog. " * 40
 REQUEST = Request(group=32, text=TEXT, sequences=6, length=32)
@@ -29,8 +31,6 @@ REQUEST = Request(group=32, text=TEXT, sequences=6, length=32)
 @pytest.fixture(scope="module")
 def gguf_model(tmp_path_factory):
     """The tiny model as GGUF: it brings a tokenizer."""
-    import gguf
-
     kind = gguf.GGMLQuantizationType.F16
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", "qwen2", kind)
 
@@ -71,6 +71,17 @@ def test_the_checkpoint_gives_the_logits_of_the_quantisers_own_model(
     np.testing.assert_allclose(logits(loaded, tokens), own, rtol=1e-3, atol=1e-3)
     assert (tmp_path / "out" / mixed.FILE).is_file()
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_the_layers_are_packed_as_autoawq_packs_them(gguf_model, tmp_path):
+    """Names, types and shapes are those of the checkpoint that AutoAWQ 0.2.9 made."""
+    model = copy(DENSE, tmp_path)
+    checkpoint.find(gguf_model).tokenizer().save(model / "tokenizer.json")
+    quantise(checkpoint.find(model), request(group=64), tmp_path / "out")
+    theirs, ours = load_file(AWQ / "model.safetensors"), load_file(tmp_path / "out" / MODEL)
+    assert {name: (data.dtype, data.shape) for name, data in ours.items()} == {
+        name: (data.dtype, data.shape) for name, data in theirs.items()
+    }
 
 
 def test_it_is_nearer_to_the_unquantised_model_than_plain_rounding(gguf_model, tmp_path):
@@ -114,7 +125,7 @@ def test_an_interrupted_run_goes_on_and_ends_alike(gguf_model, tmp_path, monkeyp
         quantise(source, request(group=64), tmp_path / "cut")
     monkeypatch.setattr(run.LayerQuantiser, "quantise", original)
     assert quantise(source, REQUEST, tmp_path / "cut").resumed_layers == 1
-    for name in ("model.safetensors", mixed.FILE, "config.json"):
+    for name in (MODEL, mixed.FILE, "config.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -126,6 +137,18 @@ def test_a_full_disk_leaves_nothing_that_looks_whole(gguf_model, tmp_path, monke
     with pytest.raises(OSError, match="No space left"):
         quantise(checkpoint.find(gguf_model), REQUEST, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(gguf_model, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Workplace, "put_layer", stop)
+    (tmp_path / "text.txt").write_text(TEXT)
+    arguments = ["quantize", str(gguf_model), "-o", str(tmp_path / "out"), "--group", "32"]
+    arguments += ["--calibration", str(tmp_path / "text.txt"), "--sequence", "32"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 130 and "repeat the command" in result.stderr.replace("\n", " ")
 
 
 def test_llama_directories_and_their_tokenizers_are_handed_on(gguf_model, tmp_path):
@@ -140,8 +163,6 @@ def test_llama_directories_and_their_tokenizers_are_handed_on(gguf_model, tmp_pa
 
 
 def test_a_tokenizer_keeps_its_start_through_a_file(gguf_model, tmp_path):
-    from host import tokenizer
-
     found = checkpoint.find(gguf_model).tokenizer()
     started = tokenizer.Tokenizer(found._backend, [1])
     started.save(tmp_path / "tokenizer.json")
@@ -188,8 +209,6 @@ def test_activations_that_overflow_are_named(gguf_model, tmp_path):
 
 
 def test_a_quantised_model_is_refused(tmp_path):
-    from tests.host.checkpoint_files import AWQ
-
     with pytest.raises(QuantiseError, match="quantised already"):
         DenseModel(checkpoint.find(AWQ))
 
@@ -212,6 +231,16 @@ def test_the_packages_text_is_long_and_of_many_kinds():
     text = calibration.default_text()
     assert 60_000 <= len(text.encode()) <= 120_000
     assert all(word in text for word in ("def ", "Der alte", "Le marché", "SELECT", "INFO", "?"))
+
+
+def test_the_command_prints_tables(gguf_model, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    arguments = ["quantize", str(gguf_model), "-o", str(tmp_path / "out"), "--group", "32"]
+    arguments += ["--calibration", str(tmp_path / "text.txt"), "--sequence", "32", "--bits", "5.5"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    for word in ("gate_up", "% smaller", "<- spent", "the paper saves 55.08 %"):
+        assert word in result.stdout, word
 
 
 def test_the_command_prints_json_and_says_what_it_saved(gguf_model, tmp_path):
@@ -239,7 +268,5 @@ def test_the_command_prints_json_and_says_what_it_saved(gguf_model, tmp_path):
 
 
 def _unquantised(_) -> dict:
-    from safetensors.numpy import load_file
-
     tensors = load_file(DENSE / "model.safetensors")
     return {name: data for name, data in tensors.items() if name != "lm_head.weight"}

@@ -125,8 +125,9 @@ def test_a_model_is_split():
     untied = dataclasses.replace(model, shape=dataclasses.replace(model.shape, tied=False))
     assert two_step(untied).embedding is model.embedding
     assert isinstance(split_model.embedding, IntegerEmbedding)
+    assert two_step(split_model) is split_model
     with pytest.raises(HeadError, match="int8"):
-        two_step(split_model)
+        two_step(dataclasses.replace(split_model, fine=None))
 
 
 def answer(device: str, monkeypatch, model, sampling: Sampling, config=TINY):

@@ -128,3 +128,8 @@ def _scaled(d: Shape, frequency: float) -> float:
         rule["high_freq_factor"] - rule["low_freq_factor"]
     )
     return (1 - smooth) * frequency / rule["factor"] + smooth * frequency
+
+
+def random_quantised(seed: int, rows: int, columns: int) -> Quantised:
+    """A random int4 matrix in groups of 32."""
+    return _int4(np.random.default_rng(seed), rows, columns)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import tkinter
 from pathlib import Path
 
 import pytest
 
-from hwgen.board import boards, clocking, files, reports, vivado, wrapper
+from hwgen.board import boards, clocking, files, plain, reports, vivado, wrapper
 from hwgen.board.command import build
 from hwgen.synthesis import yosys
 from spec.config import KV260, TINY, Config
@@ -142,6 +144,11 @@ def test_yosys_reads_it_without_warnings(tiny, tmp_path):
 def test_the_preset_is_read_too(tmp_path):
     """With the vendor's DSP as a model: 528 instances, four ports."""
     files.write(boards.KV260, KV260, tmp_path)
+    (tmp_path / "model.vlt").write_text('`verilator_config\nlint_off -file "*dsp48e2.v"\n')
+    said = run(tmp_path, "verilator", "--lint-only", "-Wall", "--top-module", wrapper.MODULE,
+               "verilator.vlt", "model.vlt", "kria_llm_board.v", "kria_llm.v",
+               str(DSP_MODEL))  # fmt: skip
+    assert said == ""
     said = run(tmp_path, "iverilog", "-g2005-sv", "-o", "/dev/null", "-s", wrapper.MODULE,
                "kria_llm_board.v", "kria_llm.v", str(DSP_MODEL))  # fmt: skip
     assert said == ""
@@ -303,6 +310,44 @@ def test_build_says_what_was_not_run(tmp_path, capsys):
     assert told["lint"] == "clean"
     assert told["vivado"] == "not run"
     assert {Path(name).name for name in told["files"]} >= {"build.tcl", "pins.xdc", "Makefile"}
+
+
+def test_the_plain_flow_has_gate_and_packaging(tmp_path, capsys):
+    build(tmp_path, config="tiny", flow="plain", as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["flow"] == "plain"
+    script = (tmp_path / "build.tcl").read_text()
+    gate, bitstream = script.index("timing is not met"), script.index("write_bitstream")
+    assert script.index("route_design") < gate < bitstream
+    assert f"output/{files.app(TINY)}.bit" in script[bitstream:]
+    assert tkinter.Tcl().eval(f"info complete {{{script}}}") == "1"
+    constraints = (tmp_path / "kria_llm.xdc").read_text()
+    assert "A12" in constraints
+    assert re.search(r"create_clock -name \S+ -period 10(\.0*)? \[get_", constraints), constraints
+    made = run(tmp_path, "make", "--no-print-directory", "--dry-run", "bitstream")
+    assert "-source build.tcl" in made
+    run(tmp_path, "make", "--no-print-directory", "check")
+
+
+def test_the_plain_flows_gate_stops_before_the_bitstream(tmp_path):
+    """Run in Tcl with commands that do nothing but for the slack."""
+    script = plain.contents(boards.KV260, TINY)["build.tcl"]
+    for slack, packaged in (("0.1", True), ("-0.001", False), ("", False)):
+        tcl = tkinter.Tcl()
+        seen = []
+        tcl.createcommand("unknown", lambda *words, seen=seen: seen.append(words[0]) or "")
+        tcl.createcommand("get_property", lambda *words, slack=slack: slack)
+        tcl.createcommand("puts", lambda *words: "")
+        tcl.createcommand("file", lambda *words: "")
+        tcl.eval("proc exit {code} {return -level 99 -code return $code}")
+        with contextlib.suppress(tkinter.TclError):
+            tcl.eval(script)
+        assert ("write_bitstream" in seen) is packaged, (slack, seen)
+
+
+def test_an_unknown_flow_is_refused(tmp_path):
+    with pytest.raises(boards.BoardError, match="--flow must be block-design or plain, got 'x'"):
+        build(tmp_path, config="tiny", flow="x")
 
 
 def test_the_same_configuration_gives_the_same_files():

@@ -72,6 +72,7 @@ SEEDED = [
     (BUILD, "set_property board_connections", "#", "board_connections"),
     (BUILD, "pins.xdc $here/timing.xdc", "pins.xdc", "timing.xdc"),
     (BUILD, "-to_step post_route_phys_opt_design", "-to_step route", "no step"),
+    (BUILD, "KEEP_EQUIVALENT_REGISTERS", "KEEP_EQUAL_REGISTERS", "no property"),
     (BUILD, "launch_runs synth_1", "launch_runs synth1", "no run synth1"),
     (BUILD, "report_power", "# report_power", "never calls report_power"),
     (BUILD, "set_property top kria_llm_system_wrapper", "set_property top kria_llm_sys", "top"),

@@ -7,19 +7,12 @@
  *
  * Values of a unit (a run under one scale and one block shift) are kept with its even lanes first
  * and its odd lanes after them, as the nibbles come apart; activations are put in the same order.
- *
- * Needs gcc or clang on a 64-bit little-endian machine. Loaded by ctypes, so without Python.h.
  */
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || !defined(__SIZEOF_INT128__)
-#error "the kernels need a 64-bit little-endian machine"
-#endif
+#include "matmul.h"
 
 /* The better of two versions is chosen when the library is loaded (needs glibc's ifunc). */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -27,62 +20,6 @@
 #else
 #define MULTIVERSIONED
 #endif
-#define INLINED static inline __attribute__((always_inline))
-
-enum {
-    ABI = 2,             /* changes with struct matmul; host/kernels/__init__.py checks it */
-    MAX_BEAT_BYTES = 64, /* spec.config: at most 512 bits */
-    MAX_THREADS = 64,
-    MAX_TOKENS = 16,     /* spec.numeric */
-    TOP_K_MAX = 64,      /* spec.commands */
-    SHIFT_MAX = 15,            /* spec.numeric */
-    SCALE_EXPONENT_LSB = -24,  /* spec.numeric */
-    MIN_WORK = 1 << 18,  /* products below which another thread costs more than it gives */
-};
-
-typedef unsigned __int128 uint128_t; /* sums wrap by definition; a sum that fits is exact */
-
-/* One command: geometry from the configuration, the rest from the descriptor. */
-struct matmul {
-    const uint8_t *weights;
-    const uint8_t *activations;
-    uint8_t *results;
-    int64_t weight_stride;
-    int64_t activation_stride;
-    int32_t ports;
-    int32_t port_bytes;
-    int32_t tile_rows;
-    int32_t weights8;
-    int32_t group;
-    int32_t tokens;
-    int32_t chunks;
-    int32_t tiles;
-    int32_t bf16;
-    int32_t top_k; /* 0: all results are written */
-    int32_t rows;  /* those that are not padding; read for top-k only */
-    int32_t threads;
-};
-
-/* The largest results of one token, best first. An entry is the pattern turned so that unsigned
- * order is numeric order, then the row turned so that of equal results the lowest row is best. */
-struct choices {
-    uint64_t entries[TOP_K_MAX];
-    int count;
-};
-
-/* What the threads of one command share. */
-struct job {
-    const struct matmul *command;
-    int beat_bytes, columns, unit, units; /* of a weights beat; units: runs of `unit` values */
-    int row_scales, scale_rows, zero_rows;
-    int16_t *values;   /* activations [chunk][unit][token][even lanes, odd lanes] */
-    uint8_t *shifts;   /* left shift by block [chunk][unit][token] */
-    int bases[MAX_TOKENS];
-    struct choices choices[MAX_TOKENS];
-    pthread_mutex_t lock; /* of the choices */
-    atomic_int next_tile;
-    atomic_int failed; /* bit 0: a result out of range, bit 1: no memory */
-};
 
 INLINED void read_beat(const struct matmul *m, const uint8_t *region, int64_t stride, int64_t beat,
                        uint8_t *out) {
@@ -219,15 +156,37 @@ static uint32_t round_result(uint128_t sum, int base, int bf16, int *good) {
     return bf16 ? pattern >> 16 : pattern;
 }
 
-static int write_tile(const struct job *job, int64_t tile, const uint128_t *sums) {
+/* The result of one row and token. */
+INLINED uint32_t result_of(const struct job *job, const struct sums *sums, int64_t row, int token,
+                           int *good) {
+    const int64_t at = row * job->command->tokens + token;
+    const int base = job->bases[token], bf16 = job->command->bf16;
+    if (!sums->is_narrow)
+        return round_result(sums->wide[at], base, bf16, good);
+    const int64_t narrow = sums->narrow[at];
+    const int lift = sums->lifts[token], exponent = base - SHIFT_MAX + SCALE_EXPONENT_LSB + lift;
+    if (!bf16 && base >= BASE_MIN && base <= BASE_MAX) {
+        /* One rounding, to nearest even; then an exact power of two, for results are normal. */
+        const uint32_t power = (uint32_t)(127 + exponent) << 23;
+        float value;
+        uint32_t pattern;
+        memcpy(&value, &power, 4);
+        value *= (float)narrow;
+        memcpy(&pattern, &value, 4);
+        if ((pattern & 0x7F800000) != 0x7F800000)
+            return narrow ? pattern : 0;
+    }
+    return round_result((uint128_t)(__int128)narrow << lift, base, bf16, good);
+}
+
+static int write_tile(const struct job *job, int64_t tile, const struct sums *sums) {
     const struct matmul *m = job->command;
     const int64_t size = m->bf16 ? 2 : 4;
     uint8_t *out = m->results + tile * m->tokens * m->tile_rows * size;
     int good = 1;
     for (int token = 0; token < m->tokens; token++) {
         for (int row = 0; row < m->tile_rows; row++, out += size) {
-            const uint128_t sum = sums[(int64_t)row * m->tokens + token];
-            const uint32_t pattern = round_result(sum, job->bases[token], m->bf16, &good);
+            const uint32_t pattern = result_of(job, sums, row, token, &good);
             memcpy(out, &pattern, (size_t)size);
         }
     }
@@ -244,15 +203,14 @@ static void choose(struct choices *choices, int top_k, uint64_t entry) {
     choices->count += choices->count < top_k;
 }
 
-static int choose_tile(const struct job *job, int64_t tile, const uint128_t *sums,
+static int choose_tile(const struct job *job, int64_t tile, const struct sums *sums,
                        struct choices *choices) {
     const struct matmul *m = job->command;
     const int64_t first = tile * m->tile_rows;
     int good = 1;
     for (int64_t row = 0; row < m->tile_rows; row++) {
         for (int token = 0; token < m->tokens; token++) {
-            const uint128_t sum = sums[row * m->tokens + token];
-            const uint32_t pattern = round_result(sum, job->bases[token], 0, &good);
+            const uint32_t pattern = result_of(job, sums, row, token, &good);
             const uint32_t key = pattern >> 31 ? ~pattern : pattern | 1u << 31;
             if (first + row < m->rows)
                 choose(&choices[token], m->top_k, (uint64_t)key << 32 | ~(uint32_t)(first + row));
@@ -283,27 +241,31 @@ static void write_choices(const struct job *job) {
     }
 }
 
-static void *work(void *argument) {
+static void work(void *argument, int index) {
+    (void)index; /* every thread takes tiles until none is left */
     struct job *job = argument;
     const struct matmul *m = job->command;
     const size_t bytes = (size_t)m->tile_rows * m->tokens * sizeof(uint128_t);
-    uint128_t *sums = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    uint128_t *wide = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    struct sums sums = {.wide = wide, .narrow = (int64_t *)wide};
     struct choices choices[MAX_TOKENS];
     for (int token = 0; token < m->tokens; token++)
         choices[token].count = 0;
-    if (!sums) {
+    if (!wide) {
         atomic_fetch_or(&job->failed, 2);
-        return NULL;
+        return;
     }
     for (int tile; (tile = atomic_fetch_add(&job->next_tile, 1)) < m->tiles;) {
-        memset(sums, 0, bytes);
-        kernels_add_tile(job, tile, sums);
-        if (!(m->top_k ? choose_tile(job, tile, sums, choices) : write_tile(job, tile, sums)))
+        sums.is_narrow = job->halves && fast_matmul_tile(job, tile, &sums);
+        if (!sums.is_narrow) {
+            memset(wide, 0, bytes);
+            kernels_add_tile(job, tile, wide);
+        }
+        if (!(m->top_k ? choose_tile(job, tile, &sums, choices) : write_tile(job, tile, &sums)))
             atomic_fetch_or(&job->failed, 1);
     }
     merge(job, choices);
-    free(sums);
-    return NULL;
+    free(wide);
 }
 
 /* Puts the activations of a command in the order in which the dot products read them. */
@@ -333,6 +295,43 @@ static void read_activations(struct job *job) {
     }
 }
 
+/* The same for the fast form. */
+static void arrange_halves(struct job *job) {
+    const struct matmul *m = job->command;
+    const int64_t count = (int64_t)m->chunks * job->columns / BLOCK;
+    for (int token = 0; token < m->tokens; token++) {
+        int low = SHIFT_MAX, high = 0;
+        for (int64_t b = 0; b < count; b++) {
+            struct half *half = &job->halves[b * m->tokens + token];
+            const int16_t *values = job->values + (b * m->tokens + token) * BLOCK;
+            int any = 0;
+            half->lift = job->shifts[b * m->tokens + token];
+            for (int i = 0; i < BLOCK / 2; i++) {
+                half->even[i] = (int8_t)values[i];
+                half->odd[i] = (int8_t)values[BLOCK / 2 + i];
+                any |= values[i] | values[BLOCK / 2 + i];
+            }
+            for (int i = 0; i < 8; i++) {
+                int32_t sum = 0;
+                for (int j = 4 * i; j < 4 * i + 4; j++)
+                    sum += half->even[j] + half->odd[j];
+                half->sums[i] = m->weights8 ? 128 * sum : sum;
+            }
+            if (!any)
+                half->lift = -1;
+            else if (half->lift < low)
+                low = (int)half->lift;
+            if (half->lift > high)
+                high = (int)half->lift;
+        }
+        for (int64_t b = 0; b < count; b++) {
+            struct half *half = &job->halves[b * m->tokens + token];
+            half->lift = half->lift < 0 ? 0 : half->lift - low;
+        }
+        job->lows[token] = low, job->highs[token] = high > low ? high : low;
+    }
+}
+
 static int threads_for(const struct job *job) {
     const struct matmul *m = job->command;
     const int64_t products = (int64_t)m->tiles * m->tile_rows * m->chunks * job->columns;
@@ -343,8 +342,6 @@ static int threads_for(const struct job *job) {
         threads = m->tiles;
     return threads > MAX_THREADS ? MAX_THREADS : (int)threads;
 }
-
-int kernels_abi(void) { return ABI; }
 
 /* Performs a checked command. Returns 0; 1 when a result left the range of fp32; 2 for no memory. */
 int kernels_matmul(const struct matmul *m) {
@@ -360,25 +357,21 @@ int kernels_matmul(const struct matmul *m) {
     job.values = malloc(units * job.unit * sizeof(int16_t));
     job.shifts = malloc(units);
     if (job.values && job.shifts) {
-        pthread_t started[MAX_THREADS];
-        int count = 0;
+        const int threads = threads_for(&job);
         read_activations(&job);
-        /* A thread that cannot be started is only slower: the others take its tiles. */
-        for (const int most = threads_for(&job) - 1; count < most; count++)
-            if (pthread_create(&started[count], NULL, work, &job))
-                break;
-        work(&job);
-        while (count > 0)
-            pthread_join(started[--count], NULL);
+        /* The fast form wants units of a whole block. */
+        if (job.unit == BLOCK && fast_matmul_fits(m))
+            job.halves = aligned_alloc(64, (units * sizeof *job.halves + 63) / 64 * 64);
+        if (job.halves)
+            arrange_halves(&job);
+        pool_run(work, &job, threads, threads);
         if (m->top_k && !(job.failed & 2))
             write_choices(&job);
     } else {
         job.failed = 2;
     }
+    free(job.halves);
     free(job.values);
     free(job.shifts);
     return job.failed & 2 ? 2 : job.failed;
 }
-
-/* setuptools names this file as a Python extension module; it is opened by ctypes, not imported. */
-void *PyInit__kernels(void) { return NULL; }

@@ -1,0 +1,114 @@
+/* Threads that stay: started when first wanted, asleep while there is nothing to do.
+ *
+ * One call runs at a time; a second caller, or a call from within a call, does all its work itself.
+ * After a fork the child starts its own threads. */
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+#else
+#define PAUSE() (void)0
+#endif
+
+enum { SPINS = 2000 }; /* some microseconds: the gap between two calls of one token is of that order */
+
+static struct {
+    pthread_mutex_t busy;  /* held by the caller whose work the threads do */
+    pthread_mutex_t sleep; /* guards the fields below against lost wake-ups */
+    pthread_cond_t wake;
+    int started;          /* threads beside the caller's */
+    atomic_uint round;    /* a new value is a new piece of work */
+    atomic_int wanted;    /* threads that may still join this round */
+    atomic_int next;      /* index that is handed out next */
+    atomic_int working;   /* threads within this round */
+    int count;
+    void (*work)(void *, int);
+    void *argument;
+} pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
+          .sleep = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER};
+
+static void take_part(void) {
+    for (int index; (index = atomic_fetch_add(&pool.next, 1)) < pool.count;)
+        pool.work(pool.argument, index);
+}
+
+static void *serve(void *argument) {
+    unsigned seen = (unsigned)(uintptr_t)argument;
+    for (;;) {
+        for (int spin = 0; spin < SPINS && atomic_load(&pool.round) == seen; spin++)
+            PAUSE();
+        pthread_mutex_lock(&pool.sleep);
+        while (atomic_load(&pool.round) == seen)
+            pthread_cond_wait(&pool.wake, &pool.sleep);
+        seen = atomic_load(&pool.round);
+        const int joined = pool.wanted > 0;
+        pool.wanted -= joined;
+        pool.working += joined;
+        pthread_mutex_unlock(&pool.sleep);
+        if (joined) {
+            take_part();
+            atomic_fetch_sub(&pool.working, 1);
+        }
+    }
+    return NULL;
+}
+
+static void forget_threads(void) {
+    pthread_mutex_init(&pool.busy, NULL);
+    pthread_mutex_init(&pool.sleep, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pool.started = 0;
+    pool.working = 0;
+}
+
+/* Starts threads up to `wanted`; fewer are only slower. */
+static void start_threads(int wanted) {
+    static int prepared;
+    if (!prepared)
+        prepared = !pthread_atfork(NULL, NULL, forget_threads);
+    while (pool.started < wanted) {
+        pthread_t thread;
+        const uintptr_t seen = atomic_load(&pool.round);
+        if (pthread_create(&thread, NULL, serve, (void *)seen))
+            return;
+        pthread_detach(thread);
+        pool.started++;
+    }
+}
+
+void pool_run(void (*work)(void *, int), void *argument, int count, int threads) {
+    int others = (threads < count ? threads : count) - 1;
+    others = others > MAX_THREADS - 1 ? MAX_THREADS - 1 : others;
+    if (others < 1 || pthread_mutex_trylock(&pool.busy)) {
+        for (int index = 0; index < count; index++)
+            work(argument, index);
+        return;
+    }
+    start_threads(others);
+    pthread_mutex_lock(&pool.sleep);
+    pool.work = work, pool.argument = argument, pool.count = count;
+    atomic_store(&pool.next, 0);
+    pool.wanted = others;
+    atomic_fetch_add(&pool.round, 1);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.sleep);
+    take_part();
+    /* Nobody may join once the caller returns: its argument is gone then. */
+    pthread_mutex_lock(&pool.sleep);
+    pool.wanted = 0;
+    pthread_mutex_unlock(&pool.sleep);
+    for (int spin = 0; atomic_load(&pool.working); spin++) {
+        PAUSE();
+        if (spin > SPINS) /* another process has the core that the last thread needs */
+            sched_yield();
+    }
+    pthread_mutex_unlock(&pool.busy);
+}

@@ -1,0 +1,32 @@
+"""Large files that appear whole or not at all, written piece by piece."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the name ``path`` when the block ends without an exception.
+
+    Until then it has another name in the same folder; an exception (a full disk, Ctrl-C) removes
+    it. The errors of a full disk name ``path``.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
