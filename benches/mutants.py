@@ -33,13 +33,13 @@ flatten
 opt_expr
 opt_merge
 opt_clean
+memory_collect
 """
 
 LIST = "mutate -list {count} -seed {seed} -o list.txt\nwrite_rtlil flat.il\n"
 
 EMIT = """{mutations}
 rename kria_llm mutants
-memory_collect
 attrmap -remove generator -remove top -remove src
 write_verilog -norename mutants.v
 """

@@ -106,11 +106,16 @@ class Mutation:
     module: str
     old: str
     new: str
+    after: str = ""
+    """The change is at the first ``old`` behind this text; without, it must be there once."""
 
     def apply(self, text: str) -> str:
         """The module's text with the change, which must be possible."""
-        assert text.count(self.old) == 1, f"{self.module}: {self.old!r} is not there once"
-        return text.replace(self.old, self.new)
+        assert self.after in text, f"{self.module}: {self.after!r} is not there"
+        start = text.index(self.after)
+        found = text.count(self.old, start)
+        assert found == 1 or (found and self.after), f"{self.module}: {self.old!r} is not there"
+        return text[:start] + text[start:].replace(self.old, self.new, 1)
 
 
 @contextmanager
@@ -144,7 +149,7 @@ def _load(name: str, mutation: Mutation) -> ModuleType:
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     code = mutation.apply(Path(found.origin).read_text())
-    exec(compile(code, found.origin, "exec"), module.__dict__)
+    exec(compile(code, found.origin, "exec", dont_inherit=True), module.__dict__)
     return module
 
 

@@ -33,7 +33,7 @@ class QueueHarness(Harness):
             m.d.sync += [held.eq(queue.i.payload), inside.eq(1)]
         count = (came - left)[:NUMBER_BITS]
         self.holds("level counts what is held", queue.level == count)
-        self.holds("no more than its capacity", queue.level <= queue.capacity)
+        self.holds("no more than its capacity", count <= queue.capacity)
         self.holds("at least its depth fits", queue.i.ready | (queue.level >= DEPTH))
         self.holds(
             "what leaves is what came in its place",
