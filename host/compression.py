@@ -11,7 +11,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from host.weights import Integers, Model, Weights
+from host.weights import IntegerEmbedding, Integers, Model, Weights
 
 PAPER_REDUCTION = 0.5508
 """How much smaller than 16 bits the paper's model is."""
@@ -86,7 +86,8 @@ def compression(model: Model) -> Compression:
     kinds["norms and biases (16 bits)"] = others
     weights = sum(matrix.rows * matrix.columns for matrix in linears)
     vocabulary = shape.vocabulary * shape.hidden
-    sixteen = 2 * (weights + vocabulary * (1 if shape.tied else 2)) + others
+    one_table = shape.tied or isinstance(model.embedding, IntegerEmbedding)
+    sixteen = 2 * (weights + vocabulary * (1 if one_table else 2)) + others
     bits = {
         "linears": 8 * sum(_parts(linears).values()) / weights,
         "head": 8 * sum(_parts([model.head]).values()) / vocabulary,

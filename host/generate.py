@@ -52,6 +52,8 @@ class Generation:
 
     prompt_tokens: int
     passes: list[Pass] = field(default_factory=list)
+    reused_tokens: int = 0
+    """Of the prompt, those whose keys and values the cache held already."""
     stop_reason: str = "max_tokens"
     """``eos``, ``max_tokens``, ``context`` (full) or ``interrupted``."""
 
@@ -110,6 +112,7 @@ def generate(
     """Writes until an end token, ``max_tokens``, a full context or Ctrl-C.
 
     Args:
+        model: its cache is empty, or holds the beginning of the prompt (``KvCache.reuse``).
         prompt: token ids.
         stream: tokens to text, without the tokens that mark turns.
         eos: tokens that end the text.
@@ -122,13 +125,13 @@ def generate(
         ContextError: the prompt is longer than the context.
     """
     check_prompt(len(prompt), model.cache.context)
-    result = Generation(len(prompt))
+    result = Generation(len(prompt), reused_tokens=model.cache.length)
     meter = Meter(tally)
-    past, todo, phase = list(prompt), list(prompt), "prefill"
+    past, todo, phase = list(prompt), prompt[model.cache.length :], "prefill"
     try:
         while True:
             told = progress if phase == "prefill" else _quiet
-            logits = model.forward(todo, likeliest=likeliest, progress=told)
+            logits = model.forward(todo, likeliest=likeliest, progress=told, copy=False)
             token = sampler.choose(logits[0], past)
             ended = _end(token, eos, model, len(result.passes) + 1, max_tokens)
             text = "" if token in eos else stream.push(token)

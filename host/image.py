@@ -20,12 +20,17 @@ from host.checkpoint.image_file import Entry
 from host.checkpoint.image_model import MATRICES, TOKENIZER
 from host.packed import matrix, packed
 from host.tokenizer import Tokenizer
-from host.weights import IntegerEmbedding, Integers, Model, Weights
+from host.weights import Embedding, IntegerEmbedding, Integers, Model, Weights
 from spec.config import Config
 from spec.digest import digest
 from spec.errors import UserError
 
 Progress = Callable[[int, int], None]
+
+ALIKE = 0.15
+"""Largest relative distance of two roundings of one table: int4 in groups of 64 is 0.1 away."""
+BLOCK_ROWS = 4096
+"""Rows of a table that are compared at a time."""
 
 
 class ImageError(UserError):
@@ -50,16 +55,31 @@ def quiet(done: int, total: int) -> None:
 def share_embedding(model: Model) -> Model:
     """The same model without a table for the embedding: its vectors come from the head's integers.
 
+    Some GGUF files hold the one table of a tied model twice, rounded in two ways: such tables may
+    be shared as well.
+
     Raises:
         ImageError: the head is another matrix than the embedding.
     """
     table = model.head if model.fine is None else model.fine
-    if not model.shape.tied or not isinstance(table, Integers):
+    same = isinstance(table, Integers) and (model.shape.tied or _alike(model.embedding, table))
+    if not same or not isinstance(table, Integers):
         raise ImageError(
             "--embedding shared needs a model whose LM head is its embedding; this one has two"
             " tables: use --embedding own"
         )
     return replace(model, embedding=IntegerEmbedding(table))
+
+
+def _alike(embedding: Embedding, table: Integers) -> bool:
+    """Whether a head is the embedding but for rounding, all of it taken together."""
+    apart = norm = 0.0
+    for start in range(0, table.rows, BLOCK_ROWS):
+        rows = np.arange(start, min(start + BLOCK_ROWS, table.rows))
+        ours, theirs = embedding[rows].astype(np.float32), table.select(rows).floats()
+        apart += float(((ours - theirs) ** 2).sum())
+        norm += float((ours**2).sum())
+    return apart <= ALIKE**2 * norm
 
 
 def write(

@@ -75,13 +75,18 @@ class Report:
         """The passes of a phase, or all."""
         return [step for step in self.generation.passes if phase in (None, step.phase)]
 
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens of the prompt that went through the model: not those that the cache held."""
+        return self.generation.prompt_tokens - self.generation.reused_tokens
+
     def tokens_per_second(self, phase: str) -> float | None:
         """At the configured clock; None when no token was handled in that phase."""
         steps = self.passes(phase)
         cycles = sum(self.cycles(total(step.operations.values())) for step in steps)
         if not cycles:
             return None
-        tokens = len(steps) if phase == "decode" else self.generation.prompt_tokens
+        tokens = len(steps) if phase == "decode" else self.computed_tokens
         return tokens * self.config.clock_mhz * 1e6 / cycles
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,6 +97,7 @@ class Report:
             "tokens": len(run.tokens),
             "token_ids": run.tokens,
             "prompt_tokens": run.prompt_tokens,
+            "reused_tokens": run.reused_tokens,
             "stop_reason": run.stop_reason,
             "model": self.source,
             "device": self.device,

@@ -130,13 +130,16 @@ class Session:
     @classmethod
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
-        head_top_k: int = 0, check_every: int = 0, **options: Any,
+        head_top_k: int = 0, check_every: int = 0, threads: int | None = None,
+        cache: str | None = None, **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
         Args:
             head_top_k: logits that leave the device for each token; 0 for all of them.
             check_every: compute one matmul in this many again on the processor; 0 for none.
+            threads: of attention, and of the device cpu; None for one per processor.
+            cache: the KV cache's format, ``fp16`` (None) or ``int8``.
             options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
@@ -151,6 +154,8 @@ class Session:
         real = device in BOARD_DEVICES
         if real:
             needed += selftest.memory(config, short=True)
+        if device == "cpu" and threads is not None:
+            options["threads"] = threads
         transport = open_device(device, config, needed, **options)
         accelerator = (
             CheckedAccelerator(transport, check_every) if check_every else Accelerator(transport)
@@ -164,6 +169,8 @@ class Session:
             AcceleratorBackend(accelerator, head_top_k=head_top_k, fine=model.fine),
             context,
             lambda done, total: progress("packing weights", done, total),
+            cache,
+            threads,
         )
         return cls(model, accelerator, transformer, transformer.candidates or head_top_k)
 
@@ -176,7 +183,7 @@ class Session:
         emit: Callable[[str], None] = lambda text: None,
         progress: Progress = quiet,
     ) -> Report:
-        """Answers one prompt, from an empty cache.
+        """Answers one prompt. What the cache holds of its beginning is not computed again.
 
         Args:
             emit: called with each piece of text as it comes.
@@ -189,7 +196,7 @@ class Session:
         two_step = self.model.fine is not None
         check_head(self.head_top_k, sampling, "--head int8" if two_step else "--head-top-k full")
         check_prompt(len(prompt), self.transformer.cache.context)
-        self.transformer.reset()
+        self.transformer.cache.reuse(prompt)
         full_before = self.transformer.full_passes
         generation = generate(
             self.transformer,

@@ -116,19 +116,31 @@ class Control(wiring.Component):
         return m
 
     def _write_channel(self, m: Module):
-        """Index, value and strobe of a whole-word write; partial ones are answered and ignored."""
+        """Index, value and strobe of a whole-word write; partial ones are answered and ignored.
+
+        Address and data are held until both are there: ``ready`` depends on no input, as AXI
+        demands (IHI 0022, A3.2.1).
+        """
         bus = self.bus
+        address, held = Signal.like(bus.aw.payload), Signal.like(bus.w.payload)
+        address_held, data_held = Signal(), Signal()
+        m.d.comb += [bus.aw.ready.eq(~address_held), bus.w.ready.eq(~data_held)]
+        with m.If(bus.aw.valid & bus.aw.ready):
+            m.d.sync += [address.eq(bus.aw.payload), address_held.eq(1)]
+        with m.If(bus.w.valid & bus.w.ready):
+            m.d.sync += [held.eq(bus.w.payload), data_held.eq(1)]
         index = Signal(range(registers.WINDOW_BYTES // registers.STRIDE))
         value = Signal(32)
         write = Signal()
-        both = bus.aw.valid & bus.w.valid & ~bus.b.valid
-        m.d.comb += [bus.aw.ready.eq(both), bus.w.ready.eq(both)]
-        aligned = bus.aw.payload[: registers.STRIDE.bit_length() - 1] == 0
+        both = address_held & data_held & ~bus.b.valid
+        low = registers.STRIDE.bit_length() - 1
         m.d.sync += [
-            index.eq(bus.aw.payload[registers.STRIDE.bit_length() - 1 :]),
-            value.eq(bus.w.payload.data),
-            write.eq(both & bus.w.payload.strobe.all() & aligned),
+            index.eq(address[low:]),
+            value.eq(held.data),
+            write.eq(both & held.strobe.all() & (address[:low] == 0)),
         ]
+        with m.If(both):
+            m.d.sync += [address_held.eq(0), data_held.eq(0)]
         with m.If(both):
             m.d.sync += bus.b.valid.eq(1)
         with m.Elif(bus.b.ready):
@@ -141,8 +153,8 @@ class Control(wiring.Component):
         row_length = 8
         offset = Signal.like(bus.ar.payload)
         busy = Signal(2)
-        begin = bus.ar.valid & ~busy.any() & ~bus.r.valid
-        m.d.comb += bus.ar.ready.eq(begin)
+        m.d.comb += bus.ar.ready.eq(~busy.any() & ~bus.r.valid)
+        begin = bus.ar.valid & bus.ar.ready
         m.d.sync += [offset.eq(bus.ar.payload), busy.eq(Cat(begin, busy[0]))]
         low = registers.STRIDE.bit_length() - 1
         column, row = offset[low : low + 3], offset[low + 3 :]

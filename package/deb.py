@@ -19,6 +19,7 @@ ARCHITECTURE = "arm64"
 
 PLACES = {
     "kria-llm": ("usr/bin/kria-llm", 0o755),
+    "kria-llm-rollback": ("usr/sbin/kria-llm-rollback", 0o755),
     "start": ("usr/lib/kria-llm/start", 0o755),
     "stop": ("usr/lib/kria-llm/stop", 0o755),
     "kria-llm.service": ("lib/systemd/system/kria-llm.service", 0o644),

@@ -65,6 +65,15 @@ def head_operation(
     return Operation("head", matrix, tokens, "fp32" if top_k else fmt, top_k)
 
 
+def fields(operation: Operation) -> dict[str, int]:
+    """The fields of an operation's descriptor, at no address: what an estimate needs."""
+    matrix = operation.matrix
+    return commands.matmul(
+        matrix, operation.tokens, weights=0, weight_stride=0, activations=0, activation_stride=0,
+        results=0, result_format=operation.fmt, top_k=operation.top_k,
+    )  # fmt: skip
+
+
 def memory_needed(operations: list[Operation]) -> int:
     """Bytes of device memory that the operations' buffers take."""
     total = layout.REGION_ALIGN + commands.BYTES * len(operations)

@@ -22,6 +22,7 @@ ARROWS = {
     "sim.golden": {"spec", "sim.golden"},
     "sim.cycles": {"spec", "sim.cycles"},
     "sim.memory": {"spec", "sim.memory"},
+    "sim.area": {"spec", "sim.area"},
     "sim": {"spec", "hwgen", "host", "sim"},
     "package": {"spec", "package"},
     "tests": set(OURS),

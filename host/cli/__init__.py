@@ -13,6 +13,7 @@ from host.cli.eval import evaluate
 from host.cli.firmware import app as firmware
 from host.cli.generate import generate
 from host.cli.pack import pack
+from host.cli.plan import plan
 from host.cli.quantize import quantize
 from host.cli.selftest import selftest
 from spec.errors import exit_with_sentence
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, quantize, pack, devices, doctor, selftest):
+for command in (generate, quantize, pack, plan, devices, doctor, selftest):
     app.command()(command)
 app.command("eval")(evaluate)
 app.add_typer(firmware)

@@ -181,6 +181,8 @@ def _check_options(
         raise OptionError(
             "--save-reference saves a reference and --no-reference has none: drop one"
         )
+    if save is not None and (save.is_dir() or not save.parent.is_dir()):
+        raise OptionError(f"cannot write {str(save)!r}: give a file in a folder that exists")
     if head == "two-step" and (in_float or unquantised):
         raise OptionError("--head two-step needs a device: drop --float or --unquantised")
 

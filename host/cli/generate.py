@@ -14,6 +14,7 @@ from rich.console import Console
 
 from host import checkpoint, default_model, export
 from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind
+from host.cpu import MAX_THREADS
 from host.generate import check_prompt
 from host.head import check_top_k
 from host.power import Meter
@@ -107,6 +108,17 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads of attention, and of the device cpu: 1..64. Without it: one per"
+            " processor.",
+            show_default=False,
+        ),
+    ] = None,
+    cache: Annotated[
+        str, typer.Option(help="Keys and values of past tokens: fp16, or int8 in half the memory.")
+    ] = "fp16",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
     ] = False,
@@ -143,6 +155,7 @@ def generate(
         check_head(TOP_K_MAX, sampling, "--head int8")
     check_head(entries, sampling)
     shape = configuration.load(config)
+    _check_kernels(threads, cache)
     require_device(device)
     if memory is not None and device != "rtl":
         raise OptionError(f"--memory is of the device rtl; {device} has no memory timing: drop it")
@@ -160,7 +173,16 @@ def generate(
         check_prompt(len(tokens), limit)
         options: dict[str, Any] = {} if memory is None else {"memory": memory}
         session = Session.open(
-            weights, device, shape, limit, stages.update, entries, check_every, **options
+            weights,
+            device,
+            shape,
+            limit,
+            stages.update,
+            entries,
+            check_every,
+            threads,
+            cache,
+            **options,
         )
         if chat.note and not raw:
             console.print(f"note: {chat.note}")
@@ -182,6 +204,13 @@ def generate(
     _show(report, console, as_json)
     if report.generation.stop_reason == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+def _check_kernels(threads: int | None, cache: str) -> None:
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise OptionError(f"--threads must lie in 1..{MAX_THREADS}, got {threads}")
+    if cache not in ("fp16", "int8"):
+        raise OptionError(f"--cache must be fp16 or int8, got {cache!r}")
 
 
 def _head_entries(text: str) -> int:

@@ -89,6 +89,8 @@ def pack(
         raise OptionError(f"--embedding must be one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
     if output.is_dir() or not output.parent.is_dir():
         raise OptionError(f"cannot write {str(output)!r}: give a file in a folder that exists")
+    if output.exists() and Path(model).exists() and output.samefile(model):
+        raise OptionError(f"-o {str(output)!r} is the model itself: give another name")
     kind, shape = head_kind(head), configuration.load(config)
     begin = time.perf_counter()
     with Stages(Console(stderr=True)) as stages:

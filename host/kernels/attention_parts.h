@@ -67,30 +67,39 @@ INLINED void append(const struct attention *a, int kv, int64_t position, const f
     }
 }
 
-/* Entries of the cache as floats; int8 without their scales. */
+/* Entries of the cache as floats, a multiple of 16; int8 without their scales. */
 INLINED void unpack_entries(int format, const void *from, int64_t at, int64_t count, float *to) {
     if (format == CACHE_FP32)
         memcpy(to, (const float *)from + at, (size_t)count * sizeof *to);
     else if (format == CACHE_FP16)
-        halves_to_floats((const uint16_t *)from + at, to, count);
+        for (int64_t i = 0; i < count; i += LANES)
+            store(to + i, load_halves((const uint16_t *)from + at + i));
     else
-        for (int64_t i = 0; i < count; i++)
-            to[i] = (float)((const int8_t *)from)[at + i];
+        for (int64_t i = 0; i < count; i += LANES)
+            store(to + i, load_bytes((const int8_t *)from + at + i));
 }
 
-/* Queries of one head group that share keys; the scores of `count` of them for 16 positions. */
+/* Scores of 1 .. 4 query heads that share keys, for 16 positions; `count` is a constant. */
 INLINED void score(const float *queries, const float *keys, int head_dim, int count,
                    int64_t context, float *scores) {
-    struct lanes sums[4];
-    for (int q = 0; q < count; q++)
-        sums[q] = lanes_of(0);
+    struct lanes s0 = lanes_of(0), s1 = s0, s2 = s0, s3 = s0;
     for (int i = 0; i < head_dim; i++) {
         const struct lanes key = load(keys + i * LANES);
-        for (int q = 0; q < count; q++)
-            sums[q] = multiply_add(key, lanes_of(queries[q * head_dim + i]), sums[q]);
+        s0 = multiply_add_one(key, spread(queries[i]), s0);
+        if (count > 1)
+            s1 = multiply_add_one(key, spread(queries[head_dim + i]), s1);
+        if (count > 2)
+            s2 = multiply_add_one(key, spread(queries[2 * head_dim + i]), s2);
+        if (count > 3)
+            s3 = multiply_add_one(key, spread(queries[3 * head_dim + i]), s3);
     }
-    for (int q = 0; q < count; q++)
-        store(scores + q * context, sums[q]);
+    store(scores, s0);
+    if (count > 1)
+        store(scores + context, s1);
+    if (count > 2)
+        store(scores + 2 * context, s2);
+    if (count > 3)
+        store(scores + 3 * context, s3);
 }
 
 /* Scores to weights that sum to `total`, which is returned. Positions from `length` on weigh 0. */
@@ -102,10 +111,12 @@ INLINED float soften(float *scores, int64_t length) {
     for (int64_t i = LANES; i < end; i += LANES)
         most = larger(most, load(scores + i));
     const float highest = largest(most);
-    for (int64_t i = 0; i < end; i++)
-        scores[i] = exponential(scores[i] - highest);
-    for (int64_t i = 0; i < end; i += LANES)
-        sums = add(sums, load(scores + i));
+    const struct lanes highests = lanes_of(highest);
+    for (int64_t i = 0; i < end; i += LANES) {
+        const struct lanes weights = exponentials(subtract(load(scores + i), highests));
+        store(scores + i, weights);
+        sums = add(sums, weights);
+    }
     return total(sums);
 }
 
@@ -113,20 +124,24 @@ INLINED float soften(float *scores, int64_t length) {
 INLINED void mix(const float *weights, const float *values, int64_t wide, int count, float *mixed) {
     int64_t i = 0;
     for (; i + 4 * LANES <= wide; i += 4 * LANES) {
-        struct lanes sums[4];
-        for (int j = 0; j < 4; j++)
-            sums[j] = load(mixed + i + j * LANES);
-        for (int p = 0; p < count; p++)
-            for (int j = 0; j < 4; j++)
-                sums[j] = multiply_add(load(values + p * wide + i + j * LANES),
-                                       lanes_of(weights[p]), sums[j]);
-        for (int j = 0; j < 4; j++)
-            store(mixed + i + j * LANES, sums[j]);
+        const float *value = values + i;
+        float *to = mixed + i;
+        struct lanes s0 = load(to), s1 = load(to + LANES);
+        struct lanes s2 = load(to + 2 * LANES), s3 = load(to + 3 * LANES);
+        for (int p = 0; p < count; p++, value += wide) {
+            const vector weight = spread(weights[p]);
+            s0 = multiply_add_one(load(value), weight, s0);
+            s1 = multiply_add_one(load(value + LANES), weight, s1);
+            s2 = multiply_add_one(load(value + 2 * LANES), weight, s2);
+            s3 = multiply_add_one(load(value + 3 * LANES), weight, s3);
+        }
+        store(to, s0), store(to + LANES, s1);
+        store(to + 2 * LANES, s2), store(to + 3 * LANES, s3);
     }
     for (; i < wide; i += LANES) {
         struct lanes sum = load(mixed + i);
         for (int p = 0; p < count; p++)
-            sum = multiply_add(load(values + p * wide + i), lanes_of(weights[p]), sum);
+            sum = multiply_add_one(load(values + p * wide + i), spread(weights[p]), sum);
         store(mixed + i, sum);
     }
 }
@@ -152,15 +167,16 @@ INLINED void score_share(const struct share *s) {
             const int64_t row = (int64_t)token * a->heads;
             const float *queries = a->queries + row * a->head_dim;
             float *scores = a->scores + row * a->context + b * LANES;
-            for (; head + 4 <= s->high; head += 4)
-                score(queries + (int64_t)head * a->head_dim, keys, a->head_dim, 4, a->context,
-                      scores + head * a->context);
-            for (; head + 2 <= s->high; head += 2)
-                score(queries + (int64_t)head * a->head_dim, keys, a->head_dim, 2, a->context,
-                      scores + head * a->context);
-            for (; head < s->high; head++)
-                score(queries + (int64_t)head * a->head_dim, keys, a->head_dim, 1, a->context,
-                      scores + head * a->context);
+            for (int left; (left = s->high - head) > 0; head += left < 4 ? left : 4) {
+                const float *query = queries + (int64_t)head * a->head_dim;
+                float *to = scores + head * a->context;
+                switch (left) {
+                case 1: score(query, keys, a->head_dim, 1, a->context, to); break;
+                case 2: score(query, keys, a->head_dim, 2, a->context, to); break;
+                case 3: score(query, keys, a->head_dim, 3, a->context, to); break;
+                default: score(query, keys, a->head_dim, 4, a->context, to);
+                }
+            }
         }
     }
 }

@@ -12,8 +12,9 @@ int64_t NAMED(largest_of)(const float *scores, int64_t count) {
     for (; i + LANES <= count; i += LANES) {
         const struct lanes part = load(scores + i);
         most = larger(most, part);
-        for (int j = 0; j < PARTS; j++)
-            wrong |= part.part[j] != part.part[j];
+#define DO(p) wrong |= part.p != part.p;
+        EACH(DO)
+#undef DO
     }
     float highest = largest(most);
     for (; i < count; i++) {

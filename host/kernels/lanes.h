@@ -27,65 +27,123 @@ typedef float vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t vector_bits __attribute__((vector_size(VECTOR_BYTES)));
 enum { WIDTH = VECTOR_BYTES / 4, PARTS = LANES / WIDTH };
 
-/* 16 floats in as many registers as they take. */
+/* 16 floats in as many registers as they take. Named members, no array: an array that is indexed
+ * stays in memory with some compilers. */
+#if VECTOR_BYTES == 32
 struct lanes {
-    vector part[PARTS];
+    vector a, b;
 };
+struct lane_bits {
+    vector_bits a, b;
+};
+#define EACH(DO) DO(a) DO(b)
+#else
+struct lanes {
+    vector a, b, c, d;
+};
+struct lane_bits {
+    vector_bits a, b, c, d;
+};
+#define EACH(DO) DO(a) DO(b) DO(c) DO(d)
+#endif
 
-INLINED vector fused(vector a, vector b, vector c) {
+/* x * y + z, rounded once. */
+INLINED vector fused(vector x, vector y, vector z) {
 #if defined(__AVX2__) && defined(__FMA__)
-    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    return (vector)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
 #elif defined(__aarch64__)
-    return (vector)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+    return (vector)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
 #else
     for (int i = 0; i < WIDTH; i++)
-        c[i] = fmaf(a[i], b[i], c[i]);
-    return c;
+        z[i] = fmaf(x[i], y[i], z[i]);
+    return z;
 #endif
 }
 
 INLINED vector spread(float value) {
-    vector result;
-    for (int i = 0; i < WIDTH; i++)
-        result[i] = value;
-    return result;
+#if defined(__AVX2__)
+    return (vector)_mm256_set1_ps(value);
+#elif defined(__aarch64__)
+    return (vector)vdupq_n_f32(value);
+#else
+    return (vector){value, value, value, value};
+#endif
+}
+
+INLINED vector_bits whole(vector values) { return __builtin_convertvector(values, vector_bits); }
+
+INLINED vector floating(vector_bits values) { return __builtin_convertvector(values, vector); }
+
+/* x where the mask is all ones, else y. */
+INLINED vector chosen(vector_bits mask, vector x, vector y) {
+    return (vector)((mask & (vector_bits)x) | (~mask & (vector_bits)y));
 }
 
 INLINED struct lanes lanes_of(float value) {
+    const vector all = spread(value);
     struct lanes result;
-    for (int i = 0; i < PARTS; i++)
-        result.part[i] = spread(value);
+#define DO(p) result.p = all;
+    EACH(DO)
+#undef DO
     return result;
 }
 
 INLINED struct lanes load(const float *from) {
     struct lanes result;
-    memcpy(&result, from, sizeof result);
+#define DO(p) memcpy(&result.p, from, sizeof(vector)), from += WIDTH;
+    EACH(DO)
+#undef DO
     return result;
 }
 
-INLINED void store(float *to, struct lanes values) { memcpy(to, &values, sizeof values); }
-
-/* a * b + c, rounded once. */
-INLINED struct lanes multiply_add(struct lanes a, struct lanes b, struct lanes c) {
-    for (int i = 0; i < PARTS; i++)
-        c.part[i] = fused(a.part[i], b.part[i], c.part[i]);
-    return c;
+INLINED void store(float *to, struct lanes values) {
+#define DO(p) memcpy(to, &values.p, sizeof(vector)), to += WIDTH;
+    EACH(DO)
+#undef DO
 }
 
-INLINED struct lanes add(struct lanes a, struct lanes b) {
-    for (int i = 0; i < PARTS; i++)
-        a.part[i] += b.part[i];
-    return a;
+/* x * y + z, rounded once. */
+INLINED struct lanes multiply_add(struct lanes x, struct lanes y, struct lanes z) {
+#define DO(p) z.p = fused(x.p, y.p, z.p);
+    EACH(DO)
+#undef DO
+    return z;
 }
 
-INLINED struct lanes larger(struct lanes a, struct lanes b) {
-    for (int i = 0; i < PARTS; i++) {
-        const vector_bits mask = a.part[i] > b.part[i];
-        a.part[i] =
-            (vector)((mask & (vector_bits)a.part[i]) | (~mask & (vector_bits)b.part[i]));
-    }
-    return a;
+/* x * y + z with one y. */
+INLINED struct lanes multiply_add_one(struct lanes x, vector y, struct lanes z) {
+#define DO(p) z.p = fused(x.p, y, z.p);
+    EACH(DO)
+#undef DO
+    return z;
+}
+
+INLINED struct lanes add(struct lanes x, struct lanes y) {
+#define DO(p) x.p += y.p;
+    EACH(DO)
+#undef DO
+    return x;
+}
+
+INLINED struct lanes subtract(struct lanes x, struct lanes y) {
+#define DO(p) x.p -= y.p;
+    EACH(DO)
+#undef DO
+    return x;
+}
+
+INLINED struct lanes multiply(struct lanes x, struct lanes y) {
+#define DO(p) x.p *= y.p;
+    EACH(DO)
+#undef DO
+    return x;
+}
+
+INLINED struct lanes larger(struct lanes x, struct lanes y) {
+#define DO(p) x.p = chosen(x.p > y.p, x.p, y.p);
+    EACH(DO)
+#undef DO
+    return x;
 }
 
 /* The sum of all lanes: halves, quarters, eighths, pairs. */
@@ -139,6 +197,32 @@ INLINED float exponential(float x) {
     return x < -87.0f ? 0.0f : sum * power;
 }
 
+/* The same of 16 values, bit for bit. */
+INLINED vector exponential_part(vector x) {
+    const vector_bits low = x < spread(-87.0f), high = x > spread(88.0f);
+    const vector bounded = chosen(low, spread(-87.0f), chosen(high, spread(88.0f), x));
+    const vector magic = spread(12582912.0f);
+    const vector n = (bounded * spread(1.44269504f) + magic) - magic;
+    vector rest = bounded - n * spread(0.693359375f);
+    rest = rest - n * spread(-2.12194440e-4f);
+    vector sum = spread(1.9875691500e-4f);
+    sum = sum * rest + spread(1.3981999507e-3f);
+    sum = sum * rest + spread(8.3334519073e-3f);
+    sum = sum * rest + spread(4.1665795894e-2f);
+    sum = sum * rest + spread(1.6666665459e-1f);
+    sum = sum * rest + spread(5.0000001201e-1f);
+    sum = sum * (rest * rest) + rest + spread(1.0f);
+    const vector power = (vector)((whole(n) + 127) << 23);
+    return (vector)(~low & (vector_bits)(sum * power));
+}
+
+INLINED struct lanes exponentials(struct lanes x) {
+#define DO(p) x.p = exponential_part(x.p);
+    EACH(DO)
+#undef DO
+    return x;
+}
+
 /* fp16 to fp32, exact, for finite patterns. */
 INLINED float from_half(uint16_t half) {
     const float size = float_of((uint32_t)(half & 0x7FFF) << 13) * 0x1p112f;
@@ -152,6 +236,36 @@ INLINED uint16_t to_half(float value) {
     const uint32_t normal = (size - 0x38000000 + 0xFFF + (size >> 13 & 1)) >> 13;
     const uint32_t found = size < 0x38800000 ? small : size >= 0x477FF000 ? 0x7BFF : normal;
     return (uint16_t)(sign | found);
+}
+
+/* 16 values of fp16, exact. */
+INLINED struct lanes load_halves(const uint16_t *from) {
+    struct lanes result;
+#if defined(__AVX2__) && defined(__F16C__)
+#define DO(p) result.p = (vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)), from += 8;
+#elif defined(__aarch64__)
+#define DO(p) result.p = (vector)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))), from += 4;
+#else
+#define DO(p)                                                                                      \
+    for (int i = 0; i < WIDTH; i++)                                                                \
+        result.p[i] = from_half(*from++);
+#endif
+    EACH(DO)
+#undef DO
+    return result;
+}
+
+/* 16 values of int8. */
+INLINED struct lanes load_bytes(const int8_t *from) {
+    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
+    struct lanes result;
+    narrow bytes;
+#define DO(p)                                                                                      \
+    memcpy(&bytes, from, sizeof bytes), from += WIDTH;                                             \
+    result.p = __builtin_convertvector(bytes, vector);
+    EACH(DO)
+#undef DO
+    return result;
 }
 
 INLINED void halves_to_floats(const uint16_t *from, float *to, int64_t count) {

@@ -28,12 +28,15 @@ int64_t NAMED(norm)(const struct norm *n, int tokens, int first, int count) {
         float *hidden = n->hidden + (first + token) * n->columns;
         if (n->previous) {
             read_row(n->previous + (tokens - 1), first + token, 0, n->columns, row);
-            for (int64_t i = 0; i < n->columns; i++)
-                hidden[i] += row[i];
+            add_rows(hidden, row, n->columns, hidden);
         }
         const float mean = squares(hidden, n->columns) / (float)n->columns;
         const float scale = 1.0f / sqrtf(mean + n->epsilon);
-        for (int64_t i = 0; i < n->columns; i++)
+        const struct lanes scales = lanes_of(scale);
+        int64_t i = 0;
+        for (; i + LANES <= n->columns; i += LANES)
+            store(row + i, multiply(multiply(load(hidden + i), scales), load(n->weight + i)));
+        for (; i < n->columns; i++)
             row[i] = hidden[i] * scale * n->weight[i];
         const int64_t wrong = deliver(n->next + (count - 1), token, row);
         if (wrong != FINE)
@@ -42,14 +45,28 @@ int64_t NAMED(norm)(const struct norm *n, int tokens, int first, int count) {
     return FINE;
 }
 
+INLINED void gate(const float *gates, const float *ups, int64_t count, float *out) {
+    const vector one = spread(1.0f);
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        struct lanes x = load(gates + i);
+        const struct lanes up = load(ups + i);
+#define DO(p) x.p = x.p / (one + exponential_part(-x.p)) * up.p;
+        EACH(DO)
+#undef DO
+        store(out + i, x);
+    }
+    for (; i < count; i++)
+        out[i] = gates[i] / (1.0f + exponential(-gates[i])) * ups[i];
+}
+
 /* silu(gate) * up (Shazeer, arXiv 2002.05202), silu(x) = x / (1 + exp(-x)). */
 int64_t NAMED(swiglu)(const struct swiglu *s, int tokens) {
     float *row = s->scratch, *gates = s->gates;
     const float *ups = gates + s->columns;
     for (int token = 0; token < tokens; token++) {
         read_row(s->gate_up + (tokens - 1), token, 0, 2 * s->columns, gates);
-        for (int64_t i = 0; i < s->columns; i++)
-            row[i] = gates[i] / (1.0f + exponential(-gates[i])) * ups[i];
+        gate(gates, ups, s->columns, row);
         const int64_t wrong = deliver(s->next + (tokens - 1), token, row);
         if (wrong != FINE)
             return wrong;

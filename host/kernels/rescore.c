@@ -5,7 +5,8 @@
  * the terms added in fp32.
  */
 
-#include <stdint.h>
+#include "rescore.h"
+
 #include <string.h>
 
 enum {
@@ -24,21 +25,6 @@ enum {
 #define INLINED static inline __attribute__((always_inline))
 
 typedef unsigned __int128 uint128_t; /* sums wrap by definition; a sum that fits is exact */
-
-struct rescore {
-    float *activations;     /* [tokens][columns], whole blocks; used up */
-    const int8_t *values;   /* [rows][columns] */
-    const uint16_t *scales; /* fp16 [rows][columns / group] */
-    const int32_t *rows;    /* [tokens][count] */
-    float *results;         /* [tokens][count] */
-    int8_t *mantissas;      /* scratch [columns] */
-    uint8_t *lifts;         /* scratch [columns / BLOCK] */
-    int64_t columns;        /* a multiple of BLOCK and of the group */
-    int32_t group;          /* 32, 64 or 128 */
-    int32_t tokens;
-    int32_t count;
-    int32_t terms; /* 1 or 2 */
-};
 
 INLINED float float_of(uint32_t bits) {
     float value;

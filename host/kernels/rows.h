@@ -5,6 +5,15 @@
 
 #include "lanes.h"
 
+/* out = x + y; any of them may be the same. */
+INLINED void add_rows(const float *x, const float *y, int64_t count, float *out) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        store(out + i, add(load(x + i), load(y + i)));
+    for (; i < count; i++)
+        out[i] = x[i] + y[i];
+}
+
 /* Results `start` .. `start + count` of one token, both terms added. */
 INLINED void read_row(const struct source *from, int64_t token, int64_t start, int64_t count,
                       float *out) {
@@ -13,8 +22,7 @@ INLINED void read_row(const struct source *from, int64_t token, int64_t start, i
         const int64_t left = from->tile_rows - inside, run = left < count ? left : count;
         const int64_t at = (tile * from->tile_tokens + token) * from->tile_rows + inside;
         if (from->second)
-            for (int64_t i = 0; i < run; i++)
-                out[i] = from->first[at + i] + from->second[at + i];
+            add_rows(from->first + at, from->second + at, run, out);
         else
             memcpy(out, from->first + at, (size_t)run * sizeof *out);
         start += run, out += run, count -= run;
@@ -38,16 +46,55 @@ INLINED int block_exponent(uint32_t pattern) {
     return exponent ? exponent - (127 + 6) + ((pattern & 0x7FFFFF) > 0x7E0000) : BASE_MIN;
 }
 
+/* The largest of a block's patterns without sign, which are ordered as integers. */
+INLINED uint32_t most_of(const float *block) {
+    struct lane_bits most = {0};
+    for (int i = 0; i < BLOCK; i += LANES) {
+        const struct lanes values = load(block + i);
+#define DO(p)                                                                                      \
+    {                                                                                              \
+        const vector_bits size = (vector_bits)values.p & 0x7FFFFFFF;                               \
+        most.p = (vector_bits)chosen(size > most.p, (vector)size, (vector)most.p);                 \
+    }
+        EACH(DO)
+#undef DO
+    }
+#define DO(p) most.a = (vector_bits)chosen(most.p > most.a, (vector)most.p, (vector)most.a);
+    EACH(DO)
+#undef DO
+    int32_t found = most.a[0];
+    for (int i = 1; i < WIDTH; i++)
+        found = most.a[i] > found ? most.a[i] : found;
+    return (uint32_t)found;
+}
+
+/* Mantissas of 16 values; what they leave over stays in `values`. */
+INLINED void mantissas_of(float *values, float up, float step, int8_t *out) {
+    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
+    const vector top = spread(MANTISSA_MAX), bottom = spread(-MANTISSA_MAX);
+    const vector magic = spread(12582912.0f), ups = spread(up), steps = spread(step);
+    struct lanes rest = load(values);
+#define DO(p)                                                                                      \
+    {                                                                                              \
+        vector scaled = rest.p * ups; /* exact, or too small to matter */                          \
+        scaled = chosen(scaled > top, top, scaled);                                                \
+        scaled = chosen(scaled < bottom, bottom, scaled);                                          \
+        scaled = (scaled + magic) - magic;                                                         \
+        const narrow bytes = __builtin_convertvector(whole(scaled), narrow);                       \
+        memcpy(out, &bytes, sizeof bytes), out += WIDTH;                                           \
+        rest.p -= scaled * steps;                                                                  \
+    }
+    EACH(DO)
+#undef DO
+    store(values, rest);
+}
+
 /* Exponents of a row's blocks: returns the base, or a value below BASE_MIN - 1 - column if that
  * column is not finite. `row` is padded with zeros to whole blocks. */
 INLINED int64_t block_exponents(const float *row, int64_t blocks, int32_t *wanted) {
     int base = BASE_MIN;
     for (int64_t b = 0; b < blocks; b++) {
-        uint32_t most = 0;
-        for (int i = 0; i < BLOCK; i++) {
-            const uint32_t size = bits_of(row[b * BLOCK + i]) & 0x7FFFFFFF;
-            most = size > most ? size : most;
-        }
+        const uint32_t most = most_of(row + b * BLOCK);
         if (most >= 0x7F800000) {
             int64_t column = b * BLOCK;
             while ((bits_of(row[column]) & 0x7FFFFFFF) < 0x7F800000)
@@ -82,13 +129,8 @@ INLINED int64_t quantise_into(const struct sink *to, uint8_t *region, int slot, 
             shift = shift > SHIFT_MAX ? SHIFT_MAX : shift < 0 ? 0 : shift;
             const float up = float_of((uint32_t)(127 + shift - (int)base) << 23);
             const float step = float_of((uint32_t)(127 - shift + (int)base) << 23);
-            for (int i = 0; i < BLOCK; i++) {
-                float scaled = values[i] * up; /* exact, or too small to matter */
-                scaled = scaled > MANTISSA_MAX ? MANTISSA_MAX : scaled;
-                scaled = nearest(scaled < -MANTISSA_MAX ? -MANTISSA_MAX : scaled);
-                mantissas[i] = (int8_t)(int32_t)scaled;
-                values[i] -= scaled * step;
-            }
+            for (int i = 0; i < BLOCK; i += LANES)
+                mantissas_of(values + i, up, step, mantissas + i);
         }
         for (int64_t at = start; at < start + BLOCK && at < (int64_t)to->spans * span;) {
             const int64_t s = at / span, beat = 1 + s * (1 + to->vectors);

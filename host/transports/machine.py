@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import mmap
 import os
-import struct
 import subprocess
 from pathlib import Path
 
@@ -23,24 +22,65 @@ class AccessError(ToolError):
 
 
 class Window:
-    """Mapped registers or memory."""
+    """Mapped registers or memory.
+
+    Registers are read and written through a memoryview of words, which copies each as one: one
+    transfer of 32 bits. ``struct`` with a byte order would go byte by byte, four transfers, and a
+    register ignores a write of less than a word.
+    """
 
     def __init__(self, memory: mmap.mmap, start: int, size: int) -> None:
         self.memory, self.start, self.size = memory, start, size
+        self._words = memoryview(memory)[start : start + size // 4 * 4].cast("I")
 
     def read(self, offset: int) -> int:
-        """The 32 bits at an offset."""
-        return struct.unpack_from("<I", self.memory, self.start + offset)[0]
+        """The 32 bits at an offset, a multiple of 4."""
+        return self._words[_word(offset)]
 
     def write(self, offset: int, value: int) -> None:
         """Writes 32 bits."""
-        struct.pack_into("<I", self.memory, self.start + offset, value & 0xFFFFFFFF)
+        self._words[_word(offset)] = value & 0xFFFFFFFF
 
     def close(self) -> None:
         """Unmaps, once no array refers to the memory."""
+        self._words.release()
         # Where an array still looks at it, the mapping goes with the array.
         with contextlib.suppress(BufferError):
             self.memory.close()
+
+
+def _word(offset: int) -> int:
+    """Number of the word at a byte offset."""
+    if offset < 0 or offset & 3:
+        raise ValueError(f"no word at offset {offset:#x}")
+    return offset >> 2
+
+
+class Attribute:
+    """A file open for writing. A buffer is synchronised twice a matmul: opening it each time would
+    take longer than the synchronisation."""
+
+    def __init__(self, handle: int, name: str) -> None:
+        self._handle, self.name = handle, name
+
+    def write(self, text: str) -> None:
+        """Writes from the file's beginning, as one write of the kernel's.
+
+        Raises:
+            AccessError: the kernel refuses.
+        """
+        try:
+            os.pwrite(self._handle, text.encode(), 0)
+        except OSError as error:
+            raise _not_written(self.name, error) from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._handle)
+
+
+def _not_written(name: str, error: OSError) -> AccessError:
+    return AccessError(f"{name} cannot be written ({error.strerror}): run as root")
 
 
 class Machine:
@@ -74,20 +114,28 @@ class Machine:
         except OSError:
             return None
 
+    def attribute(self, name: str) -> Attribute:
+        """A file that exists, such as an attribute in ``/sys``, kept open for writing.
+
+        Raises:
+            AccessError: it is not there or may not be written.
+        """
+        try:
+            return Attribute(os.open(self.path(name), os.O_WRONLY), name)
+        except OSError as error:
+            raise _not_written(name, error) from None
+
     def write(self, name: str, text: str) -> None:
-        """Writes a file that exists, such as an attribute in ``/sys``.
+        """Writes an attribute once.
 
         Raises:
             AccessError: it cannot be written.
         """
+        attribute = self.attribute(name)
         try:
-            with self.path(name).open("r+") as file:
-                file.write(text)
-        except OSError as error:
-            raise AccessError(
-                f"{name} cannot be written ({error.strerror}): run as root, or install the"
-                " package's udev rules"
-            ) from None
+            attribute.write(text)
+        finally:
+            attribute.close()
 
     def map(self, name: str, size: int, offset: int = 0, cached: bool = False) -> Window:
         """Maps ``size`` bytes of a file, for reading and writing.
@@ -108,8 +156,7 @@ class Machine:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise AccessError(
-                f"{name} cannot be mapped at {offset:#x} ({reason}): run as root, or install the"
-                " package's udev rules"
+                f"{name} cannot be mapped at {offset:#x} ({reason}): run as root"
             ) from None
         return Window(memory, start, size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,9 @@ class PynqDevice(BoardDevice):
         self._sync(buffer, "XCL_BO_SYNC_BO_FROM_DEVICE", "invalidate")
 
     def close(self) -> None:
-        """Gives the region back."""
+        """Gives the region back as soon as no buffer holds it: PYNQ would unmap it under them."""
         self._region = np.zeros(0, np.uint8)
-        self._buffer.freebuffer()
+        self._buffer = None
 
     def _load(self, pynq: Any, path: Path) -> None:
         """With the hand-off file beside it an Overlay (PYNQ sets clock and widths), else plain."""
@@ -91,6 +92,8 @@ class PynqDevice(BoardDevice):
                 f"there is no bitstream {path}: install it with kria-llm firmware install,"
                 " or give another configuration"
             )
+        if path.with_suffix(".dtbo").is_file():
+            path = self._alone(path)
         try:
             if path.with_suffix(".hwh").is_file():
                 self._overlay = pynq.Overlay(str(path), device=self._target)
@@ -101,6 +104,19 @@ class PynqDevice(BoardDevice):
                 f"device pynq: {path.name} was not loaded ({error}): unload what is there with"
                 " xmutil unloadapp and see kria-llm doctor --device pynq"
             ) from None
+
+    def _alone(self, path: Path) -> Path:
+        """The bitstream and its hand-off file in a folder of their own.
+
+        PYNQ inserts an overlay that lies beside them; this one has the kernel load the firmware by
+        name, which is xmutil's way and would load it twice.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="kria-llm-")
+        for suffix in (".bit", ".hwh"):
+            if path.with_suffix(suffix).is_file():
+                link = Path(self._folder.name) / path.with_suffix(suffix).name
+                link.symlink_to(path.with_suffix(suffix).resolve())
+        return Path(self._folder.name) / path.name
 
     def _allocate(self, pynq: Any, size: int) -> Any:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 from host.transport import Buffer
 from host.transports import zynq
 from host.transports.board import BoardDevice, app_name
-from host.transports.machine import Machine
+from host.transports.machine import Attribute, Machine
 from spec import registers
 from spec.config import Config
 from spec.errors import DeviceError, ToolError
@@ -86,17 +86,19 @@ class UioDevice(BoardDevice):
 
     def flush(self, buffer: Buffer) -> None:
         """Writes the host's cache lines back."""
-        self._sync(buffer, "sync_for_device", TO_DEVICE)
+        self._sync(buffer, self._for_device, TO_DEVICE)
 
     def invalidate(self, buffer: Buffer) -> None:
         """Drops the host's cache lines."""
-        self._sync(buffer, "sync_for_cpu", FROM_DEVICE)
+        self._sync(buffer, self._for_cpu, FROM_DEVICE)
 
     def close(self) -> None:
         """Unmaps registers and memory."""
         self._region = np.zeros(0, np.uint8)
         self._window.close()
         self._memory.close()
+        self._for_device.close()
+        self._for_cpu.close()
         os.close(self._lock)
 
     def _open_memory(self, memory_bytes: int) -> None:
@@ -108,19 +110,21 @@ class UioDevice(BoardDevice):
                 f"device uio: the region {self._buffer} has {size} bytes, {memory_bytes} are"
                 f" needed: load its driver with modprobe u-dma-buf udmabuf0={memory_bytes}"
             )
+        self._for_device = self._machine.attribute(f"{folder}/sync_for_device")
+        self._for_cpu = self._machine.attribute(f"{folder}/sync_for_cpu")
         # Cached: without it the CPU reads five times slower. Flushes are explicit.
         self._memory = self._machine.map(f"/dev/{self._buffer}", size, cached=True)
         self._take_region(
             np.frombuffer(self._memory.memory, np.uint8, size, self._memory.start), base
         )
 
-    def _sync(self, buffer: Buffer, attribute: str, direction: int) -> None:
+    def _sync(self, buffer: Buffer, attribute: Attribute, direction: int) -> None:
         """One write names offset, size and direction (u-dma-buf's README)."""
         offset = buffer.address - self._base
         begin = offset - offset % SYNC_GRAIN
         size = -(-(offset + buffer.array.nbytes - begin) // SYNC_GRAIN) * SYNC_GRAIN
         word = begin << 32 | size & 0xFFFFFFF0 | direction << 2 | 1
-        self._machine.write(f"/sys/class/u-dma-buf/{self._buffer}/{attribute}", f"0x{word:016X}")
+        attribute.write(f"0x{word:016X}")
 
 
 def find_uio(machine: Machine) -> str:

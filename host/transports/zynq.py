@@ -19,6 +19,9 @@ CLOCK_ACTIVE = 1 << 24
 PL0_100_MHZ = 0x0101_0F00
 """1,499.985 MHz / 15, what the stock firmware leaves and the MMCM in the design expects."""
 PLL_MHZ = 1499.985
+CLOCK_MHZ = 100.0
+DIVIDERS = 0x3F << 8 | 0x3F << 16
+"""DIVISOR0 and DIVISOR1."""
 
 GPIO_DATA_5 = 0xFF0A_0054
 RESET_RELEASED = 1 << 31
@@ -151,13 +154,16 @@ class SystemRegisters:
         Raises:
             DeviceError: the register does not keep what is written.
         """
-        if self.read(PL0_REF_CTRL) == PL0_100_MHZ:
+        if abs(self.clock_mhz() - CLOCK_MHZ) < 1:
             return
-        self.write(PL0_REF_CTRL, PL0_100_MHZ)
+        # The dividers alone: the source is the firmware's choice.
+        kept = self.read(PL0_REF_CTRL) & ~DIVIDERS
+        wanted = kept | PL0_100_MHZ & DIVIDERS | CLOCK_ACTIVE
+        self.write(PL0_REF_CTRL, wanted)
         found = self.read(PL0_REF_CTRL)
-        if found != PL0_100_MHZ:
+        if found != wanted:
             raise DeviceError(
-                f"pl_clk0's register reads {found:#010x} after {PL0_100_MHZ:#010x} was written: the"
+                f"pl_clk0's register reads {found:#010x} after {wanted:#010x} was written: the"
                 " firmware protects it; load the overlay with xmutil loadapp"
             )
 

@@ -56,13 +56,27 @@ def contents(board: Board, config: Config, sources: Sequence[str] = SOURCES) -> 
         BoardError: the board cannot serve the configuration.
     """
     boards.check(board, config)
+    return {
+        f"{generate.MODULE}.v": generate.verilog(config),
+        "design.json": _json(
+            {**generate.describe(config), "board": board.name, "app": app(config)}
+        ),
+        **surroundings(board, config, sources),
+    }
+
+
+def surroundings(board: Board, config: Config, sources: Sequence[str] = SOURCES) -> dict[str, str]:
+    """Everything but the engine and its description; quick.
+
+    Raises:
+        BoardError: the board cannot serve the configuration.
+    """
+    boards.check(board, config)
     name = app(config)
     environment = _environment()
     values = {**_values(board, config), "sources": " ".join(sources)}
     texts = {
-        f"{generate.MODULE}.v": generate.verilog(config),
         f"{wrapper.MODULE}.v": wrapper.verilog(config),
-        "design.json": _json({**generate.describe(config), "board": board.name, "app": name}),
         "csr.json": _json(generate.register_map()),
         "config.toml": _toml(config),
         "shell.json": _json({"shell_type": "XRT_FLAT", "num_slots": "1"}),

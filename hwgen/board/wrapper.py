@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from hwgen import generate
+from amaranth import Shape
+
+from hwgen import axi, generate
 from hwgen.top import CONTROL, master
 from spec.config import Config
 
@@ -65,6 +67,18 @@ class Bus:
         return self.signals.get("araddr") or self.signals.get("awaddr", 0)
 
 
+def top_ports(config: Config) -> dict[str, tuple[str, int]]:
+    """The engine's ports, as ``hwgen.top`` declares them: name -> (direction, width)."""
+    found = {"aclk": ("in", 1), "aresetn": ("in", 1), "irq": ("out", 1)}
+    groups = [axi.flat_control(CONTROL)] + [
+        axi.flat_master(master(port), config.port_bits, writes=port == 0)
+        for port in range(config.ports)
+    ]
+    for group in groups:
+        found |= {name: (way, Shape.cast(shape).width) for name, (way, shape) in group.items()}
+    return {name: (f"{way}put", width) for name, (way, width) in found.items()}
+
+
 def buses(config: Config) -> list[str]:
     """Names of the interfaces: the control port, then the memory ports."""
     return [CONTROL, *(master(port) for port in range(config.ports))]
@@ -85,9 +99,8 @@ def verilog(config: Config) -> str:
     }
     first: set[str] = set()
     ports = []
-    listed = generate.ports(config)
-    for port in listed:
-        name, width = str(port["name"]), int(port["width"])
+    listed = top_ports(config)
+    for name, (direction, width) in listed.items():
         attribute = fixed.get(name)
         if attribute is None:
             bus = next(bus for bus in names if name.startswith(f"{bus}_"))
@@ -96,8 +109,8 @@ def verilog(config: Config) -> str:
             logical = name[len(bus) + 1 :].upper()
             attribute = _attributes(f"aximm:1.0 {bus} {logical}", parameter)
         span = f" [{width - 1}:0]" if width > 1 else ""
-        ports.append(f"  {attribute}\n  {port['direction']} wire{span} {name}")
-    connections = ",\n".join(f"    .{port['name']}({port['name']})" for port in listed)
+        ports.append(f"  {attribute}\n  {direction} wire{span} {name}")
+    connections = ",\n".join(f"    .{name}({name})" for name in listed)
     return (
         "// The engine with Vivado's interface attributes; generated, no logic of its own.\n"
         f"`default_nettype none\n\nmodule {MODULE} (\n" + ",\n".join(ports) + "\n);\n\n"

@@ -17,7 +17,7 @@ import numpy as np
 
 from host.transports import zynq
 from host.transports.board import app_name
-from host.transports.machine import Machine, Window
+from host.transports.machine import Attribute, Machine, Window
 from host.transports.uio import STATE
 from spec import registers
 from spec.config import Config
@@ -157,15 +157,22 @@ class FakeBoard(Machine):
             self.device.step(500)
         return self.device.read_register(name)
 
-    def write(self, name: str, text: str) -> None:
-        super().write(name, text)
-        attribute = name.rpartition("/")[2]
-        if attribute.startswith("sync_for_"):
-            word = int(text, 0)
-            assert word & 1
-            offset, size = word >> 32, word & 0xFFFFFFF0
-            self.synced.append((attribute, offset, size))
-            self._synchronise(attribute, offset, size)
+    def attribute(self, name: str) -> Attribute:
+        plain = super().attribute(name)
+        kind = name.rpartition("/")[2]
+        if kind.startswith("sync_for_"):
+            kept = plain.write
+
+            def write(text: str) -> None:
+                kept(text)
+                word = int(text, 0)
+                assert word & 1
+                offset, size = word >> 32, word & 0xFFFFFFF0
+                self.synced.append((kind, offset, size))
+                self._synchronise(kind, offset, size)
+
+            plain.write = write  # type: ignore[method-assign]
+        return plain
 
     def _synchronise(self, attribute: str, offset: int, size: int) -> None:
         with self.path("/dev/udmabuf0").open("r+b") as file:

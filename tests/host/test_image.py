@@ -214,6 +214,14 @@ def test_untied_tables_cannot_be_shared():
         image.share_embedding(model)
 
 
+def test_one_table_rounded_twice_may_be_shared():
+    model = dataclasses.replace(random_model(1, shape()), shape=shape(tied=False))
+    noise = np.random.default_rng(1).normal(0, 0.1, model.embedding.shape)
+    table = model.head.floats() * (1 + noise)
+    twice = dataclasses.replace(model, embedding=table.astype(np.float16))
+    assert isinstance(image.share_embedding(twice).embedding, IntegerEmbedding)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     """A tiny Qwen2 with a tokenizer."""
@@ -272,6 +280,7 @@ def test_command_on_an_image_of_something_else(model, tmp_path):
         (["MODEL"], ["-o FILE"]),
         (["-o", "x.image"], ["MODEL"]),
         (["MODEL", "-o", "/nowhere/x.image"], ["/nowhere/x.image", "folder"]),
+        (["MODEL", "-o", "MODEL"], ["is the model itself"]),
         (["MODEL", "-o", "x.image", "--embedding", "none"], ["--embedding", "none"]),
         (["MODEL", "-o", "x.image", "--head", "int2"], ["--head", "int2"]),
         (["MODEL", "-o", "x.image", "--group", "32"], ["group 32", "64"]),

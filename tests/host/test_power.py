@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 
@@ -63,6 +64,36 @@ def test_a_sensor_that_fails_on_the_way_ends_nothing(machine):
         machine.write("/sys/class/hwmon/hwmon1/power1_input", "no data")
         time.sleep(0.03)
     assert meter.energy.per_token(0) is None
+
+
+def test_the_report_says_joules_per_token():
+    from host.report import table
+    from host.sampling import Sampling
+    from host.session import Session
+    from tests.host.tiny_model import random_model, shape
+
+    class Words:
+        """A tokenizer of numbers."""
+
+        def stream(self):
+            return self
+
+        def push(self, token):
+            return f"{token} "
+
+        def finish(self):
+            return ""
+
+    session = Session.open(random_model(1, shape()), "cpu", TINY, 32)
+    report = session.run([1, 2], Words(), Sampling(), 3)
+    assert report.as_dict()["energy"] is None
+    assert "J/token" not in str(table(report).caption)
+    tokens = len(report.generation.tokens)
+    measured = dataclasses.replace(report, energy=Energy(9.0, 2.0, 40))
+    told = measured.as_dict()["energy"]
+    assert told["joules_per_token"] == pytest.approx(9.0 / tokens)
+    assert (told["watts"], told["label"]) == (4.5, "measured")
+    assert f"4.50 W, {9.0 / tokens:.2f} J/token" in str(table(measured).caption)
 
 
 TALLY = {

@@ -16,9 +16,12 @@ from host.quantize.backward import Backward
 from host.quantize.compensate import Curvature, Settings, Statistics, int4, target
 from host.quantize.dense import MATRICES, DenseLayer, QuantiseError
 from host.quantize.groups import plain_int4
+from host.quantize.report import Report
 from host.quantize.sensitivity import Cost
+from host.quantize.sequential import Record
 from host.quantize.stream import Stream
 from host.weights import Quantised, Shape
+from spec import shapes
 from tests.host.checkpoint_files import assert_same
 from tests.host.tiny_model import random_model, shape
 
@@ -282,3 +285,23 @@ def test_mixed_matrices_there_and_back(tmp_path, bits):
 def test_bad_declarations_of_mixed_precision_are_refused(tmp_path, entry):
     with pytest.raises(CheckpointError, match=mixed.KEY):
         mixed.declared({"quantization_config": {mixed.KEY: entry}}, tmp_path)
+
+
+@pytest.mark.parametrize("head, least", [("int8", 0.66), ("int4", 0.73)])
+def test_qwen_is_smaller_than_16_bit_by_what_is_promised(head, least):
+    published = shapes.find("qwen2.5-0.5b")
+    dimensions = Shape(
+        "qwen2", published.hidden, published.layers, published.heads, published.kv_heads,
+        published.head_dim, published.intermediate, published.vocabulary, 32768, 1e-6, 1e6,
+        qkv_bias=True,
+    )  # fmt: skip
+    records = [
+        Record(index, name, 4, "compensated", 0.0, 0.0, 0.0)
+        for index in range(published.layers)
+        for name in MATRICES
+    ]
+    plan = budget.Plan({}, 4.0, [])
+    report = Report("", dimensions, {"group": 64, "head": head}, 0, plan, 0, records, 0.0, 0.0, 0)
+    assert round(report.unquantised_bytes() / 1e6) == 988
+    assert least <= report.saved() < least + 0.01
+    assert report.stored_bits() == 4.3125

@@ -195,6 +195,18 @@ def test_a_hand_off_file_makes_it_an_overlay(target, bitstream):
     assert target.downloads == [str(bitstream)]
 
 
+def test_the_overlay_beside_it_stays_xmutils(target, bitstream):
+    """PYNQ would insert it, and the kernel load the firmware a second time."""
+    bitstream.with_suffix(".hwh").write_text("<hwh/>")
+    bitstream.with_suffix(".dtbo").write_bytes(b"overlay")
+    target.insert_device_tree = None
+    device = opened(target, bitstream)
+    loaded = Path(target.downloads[0])
+    assert loaded.name == bitstream.name and loaded.read_bytes() == bitstream.read_bytes()
+    assert not loaded.with_suffix(".dtbo").exists() and loaded.with_suffix(".hwh").exists()
+    assert device._overlay is not None
+
+
 def test_loaded_firmware_is_left_alone(target, tmp_path):
     opened(target, tmp_path / "nowhere.bit", load=False)
     assert target.downloads == []

@@ -10,7 +10,7 @@ import pytest
 from host.driver import Accelerator
 from host.transports import zynq
 from host.transports.board import measure_clock
-from host.transports.machine import AccessError
+from host.transports.machine import AccessError, Window
 from host.transports.uio import UioDevice, open
 from sim import device as rtl
 from sim import golden_device
@@ -67,6 +67,22 @@ def test_without_synchronisation_the_device_sees_nothing(board):
     assert (buffer.array == 9).all()
 
 
+@pytest.mark.parametrize("value", [0x0101_0F02, 0x0103_0500, 0x010F_0102])
+def test_another_way_to_100_mhz_is_left_alone(board, value):
+    """The source of the clock is the firmware's choice."""
+    board.poke(zynq.PL0_REF_CTRL, value)
+    device = UioDevice(TINY, REGION, machine=board)
+    assert device.system.read(zynq.PL0_REF_CTRL) == value
+
+
+def test_the_zeroed_region_is_written_back_at_once(board):
+    """Dirty lines that are evicted later would overwrite what the engine has written."""
+    board.device.memory[:] = 1
+    UioDevice(TINY, REGION, machine=board)
+    assert board.synced[0] == ("sync_for_device", 0, REGION)
+    assert not board.device.memory.any()
+
+
 def test_only_the_buffers_own_lines_are_synchronised(board):
     device = UioDevice(TINY, REGION, machine=board)
     device.allocate(10_000)
@@ -86,6 +102,18 @@ def test_widths_and_clock_are_set_and_read_back(tmp_path, config):
     assert device.system.read(zynq.PL0_REF_CTRL) == zynq.PL0_100_MHZ
     assert device.clock_mhz == pytest.approx(config.clock_mhz, rel=0.02)
     assert all(width.found == width.wanted for width in device.system.widths(config))
+
+
+def test_a_register_is_one_access_of_32_bits(board):
+    """Words by a memoryview, aligned and inside the window; never bytes."""
+    window = board.map("/dev/uio4", registers.WINDOW_BYTES)
+    for offset in (2, -4, registers.WINDOW_BYTES):
+        with pytest.raises((ValueError, IndexError)):
+            Window.read(window, offset)
+    Window.write(window, 16, 0x1_8000_0001)
+    assert Window.read(window, 16) == 0x8000_0001
+    assert board.path("/dev/uio4").read_bytes()[16:20] == b"\x01\0\0\x80"
+    window.close()
 
 
 def test_bursts_in_flight_are_raised_never_lowered(tmp_path):

@@ -1,10 +1,9 @@
-"""The files of a board build: what each tool that is here says of them; running Vivado; reports."""
+"""The files of a board build: what each tool that is here says of them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from hwgen.board import boards, clocking, files, plain, reports, vivado, wrapper
+from hwgen import generate
+from hwgen.board import boards, clocking, files, plain, wrapper
 from hwgen.board.command import build
 from hwgen.synthesis import yosys
 from spec.config import KV260, TINY, Config
-from spec.errors import ToolError
 
-REPORTS = Path(__file__).parents[1] / "fixtures/vivado"
 DSP_MODEL = Path(__file__).parents[1] / "sim/dsp48e2.v"
 
 
@@ -91,6 +89,12 @@ def test_interfaces_are_what_vivado_infers(config):
         assert inferred["m_axi_hp1"].access == "READ_ONLY"
 
 
+@pytest.mark.parametrize("config", [TINY, Config(ports=2, tokens=1)], ids=lambda c: c.name)
+def test_the_wrappers_ports_are_the_engines(config):
+    listed = {port["name"]: (port["direction"], port["width"]) for port in generate.ports(config)}
+    assert wrapper.ports(wrapper.verilog(config)) == listed
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -141,18 +145,19 @@ def test_yosys_reads_it_without_warnings(tiny, tmp_path):
     assert "Warning" not in (tmp_path / "yosys.log").read_text()
 
 
+@pytest.mark.slow
 def test_the_preset_is_read_too(tmp_path):
     """With the vendor's DSP as a model: 528 instances, four ports."""
     files.write(boards.KV260, KV260, tmp_path)
+    said = run(tmp_path, "iverilog", "-g2005-sv", "-o", "/dev/null", "-s", wrapper.MODULE,
+               "kria_llm_board.v", "kria_llm.v", str(DSP_MODEL))  # fmt: skip
+    assert said == ""
+    assert (tmp_path / "kria_llm.v").read_text().count("DSP48E2 #(") == 528
     (tmp_path / "model.vlt").write_text('`verilator_config\nlint_off -file "*dsp48e2.v"\n')
     said = run(tmp_path, "verilator", "--lint-only", "-Wall", "--top-module", wrapper.MODULE,
                "verilator.vlt", "model.vlt", "kria_llm_board.v", "kria_llm.v",
                str(DSP_MODEL))  # fmt: skip
     assert said == ""
-    said = run(tmp_path, "iverilog", "-g2005-sv", "-o", "/dev/null", "-s", wrapper.MODULE,
-               "kria_llm_board.v", "kria_llm.v", str(DSP_MODEL))  # fmt: skip
-    assert said == ""
-    assert (tmp_path / "kria_llm.v").read_text().count("DSP48E2 #(") == 528
 
 
 # Overlay, BIF, shell.json, names
@@ -162,14 +167,48 @@ def test_the_preset_is_read_too(tmp_path):
 @pytest.mark.parametrize("config", [TINY, Config(name="narrow", ports=4, port_bits=64)],
                          ids=lambda config: config.name)  # fmt: skip
 def test_the_overlay_compiles_without_warnings(tmp_path, board, config):
-    files.write(board, config, tmp_path)
+    files.write(board, config, tmp_path, files.surroundings(board, config))
     said = run(tmp_path, "make", "--no-print-directory", "check")
     assert "arning" not in said
     assert (tmp_path / "output" / f"{files.app(config)}.dtbo").stat().st_size > 500
 
 
+BASE_TREE = """/dts-v1/;
+/ {
+	#address-cells = <2>; #size-cells = <2>;
+	fpga_full: fpga-region { #address-cells = <2>; #size-cells = <2>; };
+	gic: interrupt-controller { #interrupt-cells = <3>; interrupt-controller; };
+	zynqmp_clk: clock-controller { #clock-cells = <1>; };
+	zynqmp_reset: reset-controller { #reset-cells = <1>; };
+	amba: axi { compatible = "simple-bus"; #address-cells = <2>; #size-cells = <2>; ranges; };
+};
+"""
+"""The labels of the module's device tree that the overlay refers to, with their cells."""
+
+
+def test_the_overlay_applies_to_a_tree_with_the_modules_labels(tmp_path):
+    files.write(boards.KV260, KV260, tmp_path, files.surroundings(boards.KV260, KV260))
+    (tmp_path / "base.dts").write_text(BASE_TREE)
+    run(tmp_path, "dtc", "-@", "-o", "base.dtb", "base.dts")
+    run(tmp_path, "make", "check")
+    overlay = f"output/{files.app(KV260)}.dtbo"
+    run(tmp_path, "fdtoverlay", "-i", "base.dtb", "-o", "whole.dtb", overlay)
+    tree = run(tmp_path, "dtc", "-q", "-I", "dtb", "-O", "dts", "whole.dtb")
+    assert f'firmware-name = "{files.app(KV260)}.bit.bin"' in tree
+    assert "kria_llm@a0000000 {" in tree
+    assert re.search(r"assigned-clock-rates = <0x5f5dd19>", tree)  # 99,999,001 Hz
+    broken = BASE_TREE.replace("zynqmp_reset:", "other_reset:")
+    (tmp_path / "base.dts").write_text(broken)
+    run(tmp_path, "dtc", "-@", "-o", "base.dtb", "base.dts")
+    done = subprocess.run(
+        ["fdtoverlay", "-i", "base.dtb", "-o", "whole.dtb", overlay], cwd=tmp_path,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+
+
 def test_the_overlay_sets_the_widths_and_the_window():
-    texts = files.contents(boards.KV260, KV260)
+    texts = files.surroundings(boards.KV260, KV260)
     overlay = texts[f"{files.app(KV260)}.dts"]
     pairs = re.findall(r"<(\d+) (0x\w+)>", overlay)
     assert [int(register) for register, _ in pairs] == [4, 5, 6, 7, 8, 9, 10, 11, 14]
@@ -208,97 +247,6 @@ def test_the_configuration_comes_back(tiny):
     from spec import config
 
     assert config.load(tiny / "config.toml") == TINY
-
-
-# Vivado, pretended
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """Puts programs on PATH that note how they are called and do what a script says."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    log = tmp_path / "calls"
-
-    def make(name: str, script: str = "") -> None:
-        path = folder / name
-        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\n{script}\n')
-        path.chmod(0o755)
-
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return make, log
-
-
-def package(folder: Path, app: str) -> str:
-    """A shell line that leaves firmware as make package does."""
-    target = folder / "firmware" / app
-    return f"mkdir -p {target} && touch {target}/{app}.bit.bin"
-
-
-def test_a_local_build_runs_make(tmp_path, fake):
-    make, log = fake
-    make("make", package(tmp_path, "app"))
-    vivado.run("local", tmp_path, "app")
-    assert log.read_text() == f"make -C {tmp_path} package\n"
-
-
-def test_a_container_build_mounts_the_folder(tmp_path, fake):
-    make, log = fake
-    make("podman", package(tmp_path, "app"))
-    vivado.run("container:xilinx/vivado:2023.2", tmp_path, "app")
-    assert f"run --rm -v {tmp_path}:/work -w /work xilinx/vivado:2023.2" in log.read_text()
-
-
-def test_an_ssh_build_goes_there_and_back(tmp_path, fake):
-    make, log = fake
-    make("ssh")
-    make("rsync", package(tmp_path, "app"))
-    vivado.run("ssh:builder", tmp_path, "app")
-    calls = log.read_text().splitlines()
-    assert [call.split()[0] for call in calls] == ["ssh", "rsync", "ssh", "rsync"]
-    assert "make package" in calls[2]
-    assert calls[3].endswith(f"builder:kria-llm-builds/app/ {tmp_path}/")
-
-
-def test_a_missed_clock_is_the_sentence(tmp_path, fake):
-    make, _ = fake
-    line = (
-        "ERROR: [kria_llm] timing is not met (setup -0.212 ns, hold 0.01 ns): nothing was packaged"
-    )
-    make("make", f"echo '{line}' > {tmp_path}/vivado.log; exit 2")
-    with pytest.raises(vivado.BuildError, match=r"^timing is not met \(setup -0.212 ns"):
-        vivado.run("local", tmp_path, "app")
-
-
-def test_reports_come_back_after_a_failure_far_away(tmp_path, fake):
-    make, log = fake
-    make("ssh", "case $* in *make*) exit 2;; esac")
-    make("rsync")
-    with pytest.raises(vivado.BuildError, match="ended with 2"):
-        vivado.run("ssh:builder", tmp_path, "app")
-    assert log.read_text().splitlines()[-1].startswith("rsync")
-
-
-def test_an_end_without_firmware_is_an_error(tmp_path, fake):
-    fake[0]("make")
-    with pytest.raises(vivado.BuildError, match=r"no firmware/app/app\.bit\.bin"):
-        vivado.run("local", tmp_path, "app")
-
-
-@pytest.mark.parametrize(
-    "where", ["remote", "ssh:", "container", "ssh:-oProxyCommand=x", "local:x"]
-)
-def test_another_way_to_vivado_is_refused(tmp_path, where):
-    with pytest.raises(vivado.VivadoError, match="local, container:IMAGE or ssh:HOST"):
-        vivado.steps(where, tmp_path, "app")
-
-
-def test_a_missing_tool_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match="podman or docker"):
-        vivado.steps("container:image", tmp_path, "app")
-    with pytest.raises(ToolError, match="make is not installed"):
-        vivado.run("local", tmp_path, "app")
 
 
 # The command
@@ -352,43 +300,3 @@ def test_an_unknown_flow_is_refused(tmp_path):
 
 def test_the_same_configuration_gives_the_same_files():
     assert files.contents(boards.KV260, TINY) == files.contents(boards.KV260, TINY)
-
-
-# Reports
-
-
-@pytest.fixture
-def ran(tmp_path) -> Path:
-    """A build folder after Vivado; the reports are written by hand."""
-    shutil.copytree(REPORTS, tmp_path / "reports")
-    return tmp_path
-
-
-def test_reports_are_read(ran):
-    column = reports.implemented(ran)
-    assert column.resources == {"lut": 24876, "ff": 31870, "dsp": 528, "bram36": 17.5, "uram": 8}
-    assert column.worst_slack_ns == 0.113
-    assert column.clocks_mhz["clk_out1_kria_llm_system_clk_wiz_0"] == 250
-    assert column.fmax_mhz["clk_out1_kria_llm_system_clk_wiz_0"] == pytest.approx(257.3, abs=0.1)
-    assert column.power_watt == 5.214
-
-
-def test_the_table_has_estimate_and_implementation(ran):
-    total = {"lut": 20513, "ff": 25103, "dsp": 528, "bram36": 16.5, "uram": 8}
-    (ran / "synth.json").write_text(json.dumps({"label": "estimate", "total": total}))
-    estimate = reports.estimated(ran)
-    lines = reports.lines([estimate, reports.implemented(ran)])
-    assert lines[0].split() == ["estimate", "implemented", "device"]
-    assert lines[1].split() == ["LUT", "20,513", "24,876", "117,120"]
-    assert any(line.split() == ["slack", "ns", "-", "0.113"] for line in lines)
-
-
-def test_missing_and_wrong_reports_are_one_sentence(ran):
-    with pytest.raises(reports.ReportError, match=r"run build\.tcl to its end"):
-        reports.implemented(ran / "nowhere")
-    (ran / "reports/kria_llm_system_wrapper_utilization_placed.rpt").write_text("nothing")
-    with pytest.raises(reports.ReportError, match="is not a report of Vivado"):
-        reports.implemented(ran)
-    (ran / "synth.json").write_text("{}")
-    with pytest.raises(reports.ReportError, match="hwgen synth"):
-        reports.estimated(ran)

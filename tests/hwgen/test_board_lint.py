@@ -9,7 +9,7 @@ import pytest
 
 from hwgen.board import boards, files
 from hwgen.board.lint import check
-from spec.config import KV260, TINY
+from spec.config import KV260, TINY, Config
 
 BD, BUILD, PINS = "block_design.tcl", "build.tcl", "pins.xdc"
 
@@ -71,7 +71,7 @@ SEEDED = [
     (BUILD, "xck26-sfvc784-2LV-c", "xck26-sfvc784-2LVI-i", "part"),
     (BUILD, "set_property board_connections", "#", "board_connections"),
     (BUILD, "pins.xdc $here/timing.xdc", "pins.xdc", "timing.xdc"),
-    (BUILD, "-to_step post_route_phys_opt_design", "-to_step route", "no step"),
+    (BUILD, "-to_step write_bitstream", "-to_step bitstream", "no step"),
     (BUILD, "KEEP_EQUIVALENT_REGISTERS", "KEEP_EQUAL_REGISTERS", "no property"),
     (BUILD, "launch_runs synth_1", "launch_runs synth1", "no run synth1"),
     (BUILD, "report_power", "# report_power", "never calls report_power"),
@@ -92,10 +92,14 @@ SEEDED = [
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build of the preset; the engine's own Verilog does not matter here."""
-    folder = tmp_path_factory.mktemp("build")
-    files.write(boards.KV260, KV260, folder)
-    (folder / "kria_llm.v").write_text("module kria_llm; endmodule\n")
+    """A build of the preset."""
+    return around(tmp_path_factory.mktemp("build"), boards.KV260, KV260)
+
+
+def around(folder: Path, board: boards.Board, config: Config) -> Path:
+    """A build without the engine's own Verilog, which does not matter here."""
+    texts = {**files.surroundings(board, config), "kria_llm.v": "", "design.json": "{}"}
+    files.write(board, config, folder, texts)
     return folder
 
 
@@ -104,8 +108,9 @@ def test_the_generated_tcl_is_clean(built):
 
 
 def test_another_board_and_shape_is_clean(tmp_path):
-    files.write(boards.KR260, TINY, tmp_path)
-    assert check.lint(tmp_path, boards.KR260, TINY) == []
+    for config in (TINY, Config(ports=2, port_bits=64, clock_mhz=214.3), Config(ports=4)):
+        folder = around(tmp_path / str(config.ports), boards.KR260, config)
+        assert check.lint(folder, boards.KR260, config) == []
 
 
 def test_there_are_enough_seeded_errors():
@@ -124,6 +129,6 @@ def test_a_seeded_error_is_found(built, tmp_path, name, old, new, words):
 
 
 def test_a_design_for_another_configuration_is_found(tmp_path):
-    files.write(boards.KV260, TINY, tmp_path)
+    around(tmp_path, boards.KV260, TINY)
     findings = check.lint(tmp_path, boards.KV260, KV260)
     assert any("PSU__USE__S_AXI_GP3 = not set" in finding for finding in findings)

@@ -129,11 +129,12 @@ def test_a_burst_is_taken_beat_by_beat():
 
 def test_every_pin_of_the_primitives_exists(tmp_path):
     """Yosys's library knows PS8, MMCME4_ADV, BUFG_PS and BUFGCE by pin and width."""
-    (tmp_path / "design.il").write_text(rtlil.convert(System(KV260), name="system"))
+    config = Config(ports=4, tokens=1, tile_rows=16, max_k=1024, fifo_beats=32, dsp="vendor")
+    (tmp_path / "design.il").write_text(rtlil.convert(System(config), name="system"))
     script = (
         "read_rtlil design.il\nread_verilog -lib +/xilinx/cells_sim.v +/xilinx/cells_xtra.v\n"
         "hierarchy -check -top system\nselect -assert-count 1 t:PS8\n"
-        "select -assert-count 1 t:MMCME4_ADV\nselect -assert-count 528 */t:DSP48E2\n"
+        "select -assert-count 1 t:MMCME4_ADV\nselect -assert-min 128 */t:DSP48E2\n"
     )
     script = script.replace("select -assert-count 1 ", "select -assert-count 1 system/")
     yosys.find().run(script, tmp_path)

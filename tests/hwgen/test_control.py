@@ -326,3 +326,27 @@ def test_reads_and_writes_at_once(seed: int) -> None:
             assert await reader.get(ctx, name) == IDENTITY[name]
 
     simulate(core, write, read)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_output_answers_an_input_within_the_cycle(seed: int) -> None:
+    """AXI allows no combinational path from an input to an output (IHI 0022, A3.2.1)."""
+    core = Control(TINY)
+    bus = core.bus
+    outputs = (bus.aw.ready, bus.w.ready, bus.ar.ready, bus.b.valid, bus.r.valid, bus.r.payload)
+    inputs = (bus.aw.valid, bus.w.valid, bus.ar.valid, bus.b.ready, bus.r.ready)
+    chance = random.Random(f"paths {seed}")
+
+    async def bench(ctx) -> None:
+        busy = 0
+        for _ in range(300):
+            before = [ctx.get(output) for output in outputs]
+            for pin in inputs:
+                ctx.set(pin, chance.getrandbits(1))
+            ctx.set(bus.ar.payload, chance.randrange(64))
+            assert [ctx.get(output) for output in outputs] == before
+            busy += not all(before[:3])
+            await ctx.tick()
+        assert busy > 100  # the channels were in use
+
+    simulate(core, bench)

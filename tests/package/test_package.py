@@ -157,10 +157,12 @@ def test_dpkg_unpacks_it_and_the_sums_agree(package, tmp_path):
     installed = {str(path.relative_to(root)) for path in root.rglob("*")
                  if path.is_file() and "DEBIAN" not in path.parts}  # fmt: skip
     assert {line.split("  ")[1] for line in sums.splitlines()} == installed
-    assert "version=1.2.3" in (root / "DEBIAN/postinst").read_text()
+    assert "name=1.2.3-" in (root / "DEBIAN/postinst").read_text()
 
 
-@pytest.mark.parametrize("name", ["start", "stop", "kria-llm", "postinst", "prerm"])
+@pytest.mark.parametrize(
+    "name", ["start", "stop", "kria-llm", "kria-llm-rollback", "postinst", "prerm"]
+)
 def test_scripts_are_shell(name):
     assert subprocess.run(["sh", "-n", deb.FILES / name]).returncode == 0
     assert (deb.FILES / name).read_text().startswith("#!/bin/sh\n")
@@ -188,6 +190,52 @@ def test_the_start_script_loads_and_tests(tmp_path):
     assert calls[-1].startswith("kria-llm selftest --device uio")
     assert calls[-1].endswith("--short")
     assert any("of_id=generic-uio" in call for call in calls)
+
+
+@pytest.fixture
+def installation(tmp_path):
+    """Runs postinst and the way back on directories of this test, with pip and venv pretended."""
+    home, share, bin_folder = tmp_path / "opt", tmp_path / "share", tmp_path / "bin"
+    (share / "firmware/kria-llm-00ff").mkdir(parents=True)
+    bin_folder.mkdir()
+    log = tmp_path / "calls"
+    programs = {
+        "python3": 'mkdir -p "$3/bin"; for p in pip kria-llm; do printf "#!/bin/sh\\n$PRETEND\\n"'
+                   ' >"$3/bin/$p"; chmod +x "$3/bin/$p"; done',
+        "kria-llm": f'echo "$*" >> {log}',
+    }  # fmt: skip
+    for name, text in programs.items():
+        (bin_folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (bin_folder / name).chmod(0o755)
+
+    def run(script: str, version: str = "1", pretend: str = "exit 0") -> int:
+        text = (deb.FILES / script).read_text().replace("@VERSION@-$(date +%s)", version)
+        text = text.replace("/opt/kria-llm", str(home)).replace("/usr/share/kria-llm", str(share))
+        text = text.replace("/run/systemd/system", str(tmp_path / "no-systemd"))
+        environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PRETEND": pretend}
+        return subprocess.run(["sh", "-c", text, script, "configure"], env=environment).returncode
+
+    return run, home, log
+
+
+def test_an_update_keeps_the_version_before_and_goes_back(installation):
+    run, home, log = installation
+    assert run("kria-llm-rollback") == 2
+    for version in ("1", "2", "3"):
+        assert run("postinst", version) == 0
+    assert (os.readlink(home / "current"), os.readlink(home / "previous")) == ("3", "2")
+    assert sorted(path.name for path in home.iterdir() if not path.is_symlink()) == ["2", "3"]
+    assert "firmware install" in log.read_text()
+    assert run("kria-llm-rollback") == 0
+    assert (os.readlink(home / "current"), os.readlink(home / "previous")) == ("2", "3")
+    assert log.read_text().splitlines()[-1] == "firmware rollback"
+
+
+def test_a_runtime_that_does_not_run_leaves_the_one_in_use(installation):
+    run, home, _ = installation
+    assert run("postinst", "1") == 0
+    assert run("postinst", "2", pretend="exit 1") != 0
+    assert os.readlink(home / "current") == "1"
 
 
 def test_a_refused_app_is_examined(tmp_path):

@@ -174,7 +174,7 @@ class Flow:
         name, target = rest
         if target.startswith("run:"):
             known = {
-                "PROGRESS": "100%",
+                "STATUS": "route_design Complete!",
                 "DIRECTORY": str(session.directory / "runs" / target.removeprefix("run:")),
             }
             return known[name] if name in known else session.find(f"a run has no property {name}")

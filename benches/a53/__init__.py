@@ -1,0 +1,1 @@
+"""Cycles of the compiled kernels on a Cortex-A53, from cross-built code."""

@@ -1,0 +1,1 @@
+"""Where each operation runs, what it costs, and where that figure comes from."""

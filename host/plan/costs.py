@@ -1,0 +1,123 @@
+"""What the processor's part of a token costs on the board's Cortex-A53 cores.
+
+Cycles come from ``a53.json``, which benches/a53/table.py wrote from cross-built code; what no tool
+here can tell is assumed, each with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+PATH = Path(__file__).parent / "a53.json"
+
+CLOCK_HZ = 1.333e9
+"""Of the KV260's A53 cores (Xilinx DS987)."""
+
+CORES = 4
+
+MEMORY_BYTES_PER_SECOND = 5.7e9
+"""What the four cores read together; measured on a KV260 by others."""
+
+REGISTER_SECONDS = 0.25e-6
+"""Assumed: one uncached access to the engine's registers through HPM0, interconnect included."""
+
+REGISTER_ACCESSES = 20
+"""Of a launch, counted in host/driver.py: 3 writes, the status twice while waiting and once for
+errors, 11 counters; rounded up."""
+
+CACHE_CALL_SECONDS = 2e-6
+"""Assumed: one call that flushes or invalidates a buffer, beyond its lines."""
+
+CACHE_LINE_SECONDS = 8e-9
+"""Assumed: cleaning or dropping one line of 64 bytes: about ten cycles."""
+
+PYTHON_CALL_SECONDS = 8e-6
+"""Assumed: one step of the runtime, from Python into a kernel or the driver and back: about a
+microsecond on a desktop, an A53 taken to be eight times slower."""
+
+WAKE_SECONDS = 5e-6
+"""Assumed: waking the pool's threads and gathering them."""
+
+Features = Callable[..., dict[str, float]]
+
+FEATURES: dict[str, Features] = {
+    "norm": lambda columns, tokens, terms: {
+        "call": 1, "token": tokens, "value": columns * tokens,
+        "term value": columns * tokens * terms,
+    },
+    "swiglu": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
+    "attend": lambda heads, kv_heads, head_dim, past, tokens: {
+        "token value": tokens * (heads + 2 * kv_heads) * head_dim,
+        "product": tokens * (past + (tokens + 1) / 2) * heads * head_dim,
+        "entry": (past + tokens) * kv_heads * head_dim,
+        "score": tokens * (past + (tokens + 1) / 2) * heads,
+    },
+    "gather": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
+    "activations": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
+    "results": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
+    "largest": lambda count: {"call": 1, "value": count},
+    "rescore": lambda columns, tokens, rows: {
+        "value": columns * tokens, "product": columns * tokens * rows, "row": tokens * rows,
+    },
+    "matmul4": lambda rows, columns, tokens: {
+        "weight": rows * columns, "product": rows * columns * tokens, "result": rows * tokens,
+    },
+    "matmul8": lambda rows, columns, tokens: {
+        "weight": rows * columns, "product": rows * columns * tokens, "result": rows * tokens,
+    },
+}  # fmt: skip
+"""By kernel: what its cycles are proportional to, from the numbers of a call."""
+
+
+@lru_cache(maxsize=1)
+def table() -> dict[str, Any]:
+    """The committed table."""
+    return json.loads(PATH.read_text())
+
+
+def cycles(kernel: str, *numbers: float) -> float:
+    """Cycles of one call on one core, loads in the first cache; the numbers are ``FEATURES``'."""
+    features = FEATURES[kernel](*numbers).values()
+    return float(sum(a * b for a, b in zip(features, table()["kernels"][kernel]["cycles"],
+                                           strict=True)))  # fmt: skip
+
+
+def seconds(kernel: str, *numbers: float, threads: int = 1, memory_bytes: float = 0) -> float:
+    """Time of one call: its cycles, and what it reads or writes beyond the caches.
+
+    The two are added: nothing shows that an in-order core overlaps them.
+    """
+    spent = cycles(kernel, *numbers) / CLOCK_HZ / threads
+    return spent + memory_bytes / MEMORY_BYTES_PER_SECOND + (WAKE_SECONDS if threads > 1 else 0)
+
+
+def launch_seconds(written: float, read: float, lists: int = 1) -> float:
+    """Of one doorbell: registers, and the cache lines of activations and results.
+
+    Args:
+        written, read: bytes of activations, and of results.
+        lists: commands in the list.
+    """
+    lines = math.ceil(written / 64) + math.ceil(read / 64)
+    calls = REGISTER_ACCESSES * REGISTER_SECONDS + 2 * lists * CACHE_CALL_SECONDS
+    return calls + lines * CACHE_LINE_SECONDS
+
+
+def kernel_sources() -> list[Path]:
+    """The compiled kernels' sources."""
+    folder = Path(__file__).parents[1] / "kernels"
+    return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+
+
+def sources_digest() -> str:
+    """Of the kernels' sources; ``a53.json`` keeps the one that it was made from."""
+    digest = hashlib.sha256()
+    for path in kernel_sources():
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
