@@ -16,9 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from unittest import mock
 
+import numpy as np
+
 from benches.mutants import SELECT_OFFSET, Mutant, sample
+from host.weights import Quantised
 from sim import cases, device, source
-from spec import commands, registers
+from spec import commands, numeric, registers
 from spec.config import TINY, Config
 from spec.errors import DeviceError, exit_with_sentence
 from tests.sim.rtl_bench import Bench, Job
@@ -34,6 +37,23 @@ WATCHDOG = 3000
 Observed = list[object]
 
 
+def dense(rows: int, columns: int, bits: int, group: int, tokens: int, seed: int) -> cases.Case:
+    """A matmul in which every bit of every operand takes both values, often."""
+    random = np.random.default_rng([seed, rows, columns])
+    groups = (rows, columns // group)
+    low, high = (0, 16) if bits == 4 else (-128, 128)
+    values = random.integers(low, high, (rows, columns))
+    zeros = random.integers(0, 16, groups).astype(np.uint8) if bits == 4 else None
+    scales = random.integers(0, cases.LARGEST_SCALE, groups).astype(np.uint16).view(np.float16)
+    blocks = (tokens, -(-columns // numeric.BLOCK))
+    return cases.Case(
+        Quantised(bits, group, values.astype(np.uint8 if bits == 4 else np.int8), scales, zeros),
+        random.integers(-40, 30, tokens).astype(np.int8),
+        random.integers(0, numeric.SHIFT_MAX + 1, blocks).astype(np.uint8),
+        random.integers(-127, 128, (tokens, columns)).astype(np.int8),
+    )
+
+
 class Subject:
     """The device that holds the mutants, without or with pauses on every channel."""
 
@@ -43,26 +63,27 @@ class Subject:
 
     def _open(self) -> Bench:
         tokens = self.config.tokens
-        jobs = [
-            Job(cases.draw(20, 256, 4, 64, tokens, 1)),
-            Job(cases.draw(40, 128, 8, 64, tokens, 2), "bf16"),
-            Job(cases.draw(35, 384, 4, 128, 2, 3)),
-            Job(cases.draw(17, 256, 4, 32, tokens, 4)),
-            Job(cases.draw(50, 256, 8, 32, tokens, 5)),
-            Job(cases.draw(33, 1024, 4, 32, 1, 6), "bf16"),
-        ]
+        shapes = (
+            (20, 256, 4, 64, tokens, "fp32"), (40, 128, 8, 64, tokens, "bf16"),
+            (35, 384, 4, 128, 2, "fp32"), (17, 256, 4, 32, tokens, "fp32"),
+            (50, 256, 8, 32, tokens, "fp32"), (33, 1024, 4, 32, 1, "bf16"),
+            (64, 256, 4, 32, tokens, "fp32"), (48, 128, 8, 32, tokens, "fp32"),
+        )  # fmt: skip
+        jobs = [Job(dense(*shape, seed), fmt) for seed, (*shape, fmt) in enumerate(shapes)]
+        jobs += [Job(cases.draw(20, 256, 4, 64, tokens, seed)) for seed in range(4)]
         with mock.patch.object(source, "verilog", lambda config: self.verilog):
             bench = Bench(self.config, jobs, stall_seed=self.stall_seed)
-        top = [(bench.handles[0], tokens, 4), (bench.handles[4], tokens, 50)]
-        self.top = bench.driver.prepare(top)
-        for command, index in zip(self.top.commands, (0, 4), strict=True):
+        top = {0: 4, 4: 50, 6: 24, 7: 12, 3: 2}
+        self.top = bench.driver.prepare([(bench.handles[at], tokens, k) for at, k in top.items()])
+        for command, index in zip(self.top.commands, top, strict=True):
             command.activations.array[:] = bench.prepared.commands[index].activations.array
         self.image = bench.device.memory.copy()
         return bench
 
     def select(self, number: int) -> None:
         """The design with one mutant, after a reset; memory as it was."""
-        if self.bench.device.protocol_breaches:
+        # The pauses are drawn from a state that a reset does not bring back.
+        if self.bench.device.protocol_breaches or self.stall_seed is not None:
             self.bench.close()
             self.bench = self._open()
         with contextlib.suppress(DeviceError):
@@ -258,7 +279,9 @@ def run(count: int, seed: int) -> Iterator[tuple[Mutant, str]]:
     for mutant in mutants:
         killed = ""
         for subject, right in zip(subjects, wanted, strict=True):
-            killed = killed or observe(subject, mutant.number, right)["killed"]
+            if not killed:
+                killed = observe(subject, mutant.number, right)["killed"]
+                killed += " with pauses" if killed and subject.stall_seed else ""
         yield mutant, killed
 
 

@@ -257,7 +257,7 @@ class Accelerator:
         """
         self._memory.check(prepared)
         if not self._control.ready:
-            self.reset()
+            self._control.settle(self.transport.name)
         self.write("list_address_low", prepared.buffer.address & 0xFFFFFFFF)
         self.write("list_address_high", prepared.buffer.address >> 32)
         self.write("doorbell", len(prepared.commands))

@@ -32,7 +32,8 @@ def test_a_sample_of_mutants_is_noticed() -> None:
 def test_the_design_itself_is_no_mutant() -> None:
     """The vectors see the same twice, so that a difference means the mutant."""
     verilog, _ = mutants.sample(mutation.CONFIG, 4, seed=5)
-    subject = mutation.Subject(mutation.CONFIG, verilog, 3)
-    wanted = mutation.observe(subject, 0, None)
-    assert mutation.observe(subject, 0, wanted) == {"killed": ""}
-    assert mutation.observe(subject, 7, wanted) == {"killed": ""}, "a number without a mutant"
+    for stall_seed in (None, 3):
+        subject = mutation.Subject(mutation.CONFIG, verilog, stall_seed)
+        wanted = mutation.observe(subject, 0, None)
+        assert mutation.observe(subject, 0, wanted) == {"killed": ""}
+        assert mutation.observe(subject, 7, wanted) == {"killed": ""}, "a number without a mutant"
