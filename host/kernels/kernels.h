@@ -151,6 +151,9 @@ struct matmul {
     int32_t threads;
 };
 
+/* The version that tests ask for: 0 the best, 1 that of every processor, 2 at most AVX2. */
+int kernels_preferred(void);
+
 /* Runs `work(argument, index)` for index 0 .. count - 1 on up to `threads` threads (pool.c). */
 void pool_run(void (*work)(void *, int), void *argument, int count, int threads);
 

@@ -13,7 +13,10 @@
 
 #include "kernels.h"
 
-#if defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
 #elif defined(__aarch64__)
@@ -29,7 +32,15 @@ enum { WIDTH = VECTOR_BYTES / 4, PARTS = LANES / WIDTH };
 
 /* 16 floats in as many registers as they take. Named members, no array: an array that is indexed
  * stays in memory with some compilers. */
-#if VECTOR_BYTES == 32
+#if VECTOR_BYTES == 64
+struct lanes {
+    vector a;
+};
+struct lane_bits {
+    vector_bits a;
+};
+#define EACH(DO) DO(a)
+#elif VECTOR_BYTES == 32
 struct lanes {
     vector a, b;
 };
@@ -49,7 +60,9 @@ struct lane_bits {
 
 /* x * y + z, rounded once. */
 INLINED vector fused(vector x, vector y, vector z) {
-#if defined(__AVX2__) && defined(__FMA__)
+#if VECTOR_BYTES == 64
+    return (vector)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+#elif VECTOR_BYTES == 32
     return (vector)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
 #elif defined(__aarch64__)
     return (vector)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
@@ -61,7 +74,9 @@ INLINED vector fused(vector x, vector y, vector z) {
 }
 
 INLINED vector spread(float value) {
-#if defined(__AVX2__)
+#if VECTOR_BYTES == 64
+    return (vector)_mm512_set1_ps(value);
+#elif VECTOR_BYTES == 32
     return (vector)_mm256_set1_ps(value);
 #elif defined(__aarch64__)
     return (vector)vdupq_n_f32(value);
@@ -144,6 +159,16 @@ INLINED struct lanes larger(struct lanes x, struct lanes y) {
     EACH(DO)
 #undef DO
     return x;
+}
+
+/* Whether a lane is NaN. */
+INLINED int any_nan(struct lanes values) {
+    float all[LANES];
+    int found = 0;
+    store(all, values);
+    for (int i = 0; i < LANES; i++)
+        found |= all[i] != all[i];
+    return found;
 }
 
 /* The sum of all lanes: halves, quarters, eighths, pairs. */
@@ -241,7 +266,9 @@ INLINED uint16_t to_half(float value) {
 /* 16 values of fp16, exact. */
 INLINED struct lanes load_halves(const uint16_t *from) {
     struct lanes result;
-#if defined(__AVX2__) && defined(__F16C__)
+#if VECTOR_BYTES == 64
+#define DO(p) result.p = (vector)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)from));
+#elif VECTOR_BYTES == 32
 #define DO(p) result.p = (vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)), from += 8;
 #elif defined(__aarch64__)
 #define DO(p) result.p = (vector)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))), from += 4;
@@ -270,7 +297,7 @@ INLINED struct lanes load_bytes(const int8_t *from) {
 
 INLINED void halves_to_floats(const uint16_t *from, float *to, int64_t count) {
     int64_t i = 0;
-#if defined(__AVX2__) && defined(__F16C__)
+#if VECTOR_BYTES > 16
     for (; i + 8 <= count; i += 8)
         _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
 #elif defined(__aarch64__)

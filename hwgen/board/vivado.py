@@ -14,6 +14,9 @@ from spec.errors import ToolError, UserError
 GATE = 5
 """Exit code of build.tcl when the slack is negative; the other codes are its own failures."""
 
+LOCAL = ("vivado", "bootgen", "dtc", "make")
+"""What the Makefile calls."""
+
 KINDS = "local, container:IMAGE or ssh:HOST"
 
 
@@ -39,6 +42,12 @@ def steps(where: str, directory: Path, app: str) -> list[list[str]]:
     kind, _, target = where.partition(":")
     folder = str(directory.resolve())
     if kind == "local" and not target:
+        for tool in LOCAL:
+            if shutil.which(tool) is None:
+                raise ToolError(
+                    f"--vivado local needs {tool} on PATH: source Vivado's settings64.sh, or use"
+                    " container:IMAGE or ssh:HOST"
+                )
         return [["make", "-C", folder, "package"]]
     if target.startswith("-") or kind not in ("container", "ssh") or not target:
         raise VivadoError(f"--vivado must be {KINDS}, got {where!r}")
