@@ -13,7 +13,7 @@ PROMPT ?= What is a computer?
 DEMO_OPTIONS ?= --system "Be brief." --max-tokens 16
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-all baselines line-coverage lint bench clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,12 +29,23 @@ setup: ## a virtual environment in .venv with everything; Debian packages where 
 demo: setup .venv/.$(DEMO_MODEL) ## a language model writes, every matrix multiplied by the simulated RTL
 	kria-llm generate "$(PROMPT)" --device rtl $(DEMO_OPTIONS)
 
-test: setup ## the tests, without the slow ones
-	python -m pytest -n $(JOBS) $(PYTEST)
+test: setup ## the tests, without the slow ones; results also in build/junit.xml
+	@mkdir -p build
+	python -m pytest -n $(JOBS) --junitxml=build/junit.xml --bins-goal 95 $(PYTEST)
 
 test-all: setup .venv/.$(DEMO_MODEL) ## the tests, the slow ones and the comparisons with torch too
 	@scripts/setup development comparison
-	python -m pytest -n $(JOBS) -m "slow or not slow" $(PYTEST)
+	@mkdir -p build
+	python -m pytest -n $(JOBS) -m "slow or not slow" --junitxml=build/junit.xml --bins-goal 95 \
+		$(PYTEST)
+
+baselines: setup ## the cycles that tests/baselines holds, measured again
+	python -m tests.sim.budgets
+
+line-coverage: setup ## lines of spec, sim.golden and host that the tests run; less than 90 % fails
+	python -m pytest -n $(JOBS) --cov=spec --cov=sim.golden --cov=host --cov-fail-under=90 \
+		--cov-report=term tests/spec tests/host tests/sim/test_golden.py \
+		tests/sim/test_golden_device.py tests/sim/test_golden_topk.py tests/fuzz $(PYTEST)
 
 lint: setup ## style, format and types
 	ruff check .

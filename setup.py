@@ -18,6 +18,8 @@ setup(
                 "-std=gnu11",
                 "-O3",
                 "-ffp-contract=off",
+                "-fno-trapping-math",
+                "-fno-math-errno",
                 "-Wall",
                 "-Wextra",
                 "-Werror=vla",

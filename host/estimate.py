@@ -19,10 +19,13 @@ from host.evaluate import Scores
 
 BLOCK = 32
 """Consecutive predictions of one block: about a sentence."""
+LEAST_BLOCKS = 8
+"""Blocks that a text is cut into at least: one block alone would have no spread."""
 RESAMPLES = 1000
 SEED = 0
 METHOD = (
-    f"circular block bootstrap, blocks of {BLOCK} predictions, {RESAMPLES} resamples, seed {SEED}"
+    f"circular block bootstrap, blocks of {BLOCK} predictions (at most 1/{LEAST_BLOCKS} of the"
+    f" text), {RESAMPLES} resamples, seed {SEED}"
 )
 
 
@@ -57,7 +60,7 @@ def estimate(scores: Scores, resamples: int = RESAMPLES) -> dict[str, Estimate]:
     """Every figure with its standard error."""
     random = np.random.default_rng(SEED)
     count = len(scores.losses)
-    block = min(BLOCK, count)
+    block = max(1, min(BLOCK, count // LEAST_BLOCKS))
     draws = []
     for _ in range(resamples):
         starts = random.integers(0, count, -(-count // block))

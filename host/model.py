@@ -118,7 +118,7 @@ class Transformer:
                 AttentionStep(space, shape, rope, self.cache, index, layer.qkv_bias, qkv, output,
                               threads), output,
                 NormStep(space, output, layer.post_norm, epsilon, gate_up.sinks), gate_up,
-                SwigluStep(space, gate_up, down), down,
+                SwigluStep(space, gate_up, down, threads), down,
             ))  # fmt: skip
             previous = down
         return layers

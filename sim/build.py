@@ -44,6 +44,9 @@ OPTIMISE = {"OPT_FAST": "-O2 -march=native", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-
 PLAIN_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 """Compiler options of what has no design in it."""
 
+OPTIMISE_TRACED = OPTIMISE | {"OPT_FAST": "-O1"}
+"""For traces: of a short run, so that the time to compile is most of it."""
+
 JOBS = 2
 """Compilers at once: one of them takes up to 1 GB for the largest designs."""
 
@@ -82,10 +85,16 @@ class Recipe:
             "-CFLAGS", self.compiler_flags, "-LDFLAGS", libraries,
         )  # fmt: skip
 
+    @property
+    def optimise(self) -> dict[str, str]:
+        """Compiler options by part."""
+        return OPTIMISE_TRACED if self.trace else OPTIMISE
+
     def digest(self) -> str:
         """Name of the build: 32 hexadecimal digits over all that it depends on."""
         parts = [
-            self.verilog, *self.verilator_flags, *map(str, OPTIMISE.items()), *_tool_versions(),
+            self.verilog, *self.verilator_flags, *map(str, self.optimise.items()),
+            *_tool_versions(),
             *(f"{path.name}\n{path.read_text()}" for path in sorted(HARNESS.iterdir())),
         ]  # fmt: skip
         return digest_of(*parts)
@@ -182,7 +191,7 @@ def _build(recipe: Recipe, final: Path) -> None:
             ["verilator", *recipe.verilator_flags, "-Mdir", str(work / "obj"),
              "-o", f"../{LIBRARY}", str(source), str(HARNESS / "harness.cpp")],
             ["make", "-C", str(work / "obj"), "-f", f"{PREFIX}.mk", "-j", str(JOBS),
-             *(f"{name}={value}" for name, value in OPTIMISE.items())],
+             *(f"{name}={value}" for name, value in recipe.optimise.items())],
         )  # fmt: skip
         with _progress(f"building the simulator of {recipe.config.name} (once, then cached)"):
             for step in steps:

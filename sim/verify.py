@@ -12,15 +12,16 @@ import re
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from host import blockfloat, largest
+from host import blockfloat, largest, vectors
 from host.counters import Counters
 from host.driver import Accelerator, memory_needed
-from sim import cases, device, golden
+from sim import cases, device, golden, replay, verify_report
 from sim import memory as memories
 from spec import commands
 from spec import config as configuration
@@ -54,6 +55,10 @@ class Report:
     counters: Counters
     statistics: device.MemoryStatistics
     seconds: float
+    fields: dict[str, int]
+    """Of the command's descriptor."""
+    image: np.ndarray
+    """The device's memory before the run."""
 
     @property
     def mismatches(self) -> int:
@@ -149,7 +154,9 @@ def _run(transport: device.Device, case: cases.Case, fmt: str, top_k: int) -> Re
     wanted, found = (_patterns(handle.matrix, case.tokens, fmt, top_k, raw)
                      for raw in (wanted, found))  # fmt: skip
     statistics = transport.memory_statistics
-    return Report(config, wanted, found, top_k, counters, statistics, seconds)
+    return Report(
+        config, wanted, found, top_k, counters, statistics, seconds, fields, before
+    )  # fmt: skip
 
 
 def _patterns(matrix: Matrix, tokens: int, fmt: str, top_k: int, raw: np.ndarray) -> np.ndarray:
@@ -261,6 +268,18 @@ def command(
     memory: Annotated[
         str, typer.Option(help="The memory's timing.", metavar=memories.CHOICES)
     ] = memories.IDEAL,
+    recorded: Annotated[
+        Path | None,
+        typer.Option(
+            "--replay",
+            help="Run a vector or replay file again instead; only --json goes with it.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    save: Annotated[
+        Path, typer.Option(help="Where the replay file of a difference goes.", metavar="FILE")
+    ] = Path("replay.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Simulate one random matmul and compare it with the reference, bit for bit.
@@ -272,6 +291,7 @@ def command(
       hwgen verify --config kv260 --shape 70x896 --stall-seed 3 --json
       hwgen verify --config kv260 --shape 9728x896 --tokens 1 --memory ddr4-2133
       hwgen verify --config kv260 --shape 3000x896 --weights int8 --top-k 64
+      hwgen verify --replay replay.json
 
     The design is the generated Verilog, simulated cycle by cycle by Verilator; the first run of a
     configuration builds its simulator and keeps it. A group finer than the configuration's
@@ -279,10 +299,16 @@ def command(
     portable twin. The report's "config" is what ran.
 
     Values are drawn from the seed, corners included: zero, subnormal and largest scales, extreme
-    weights and activations. Exit code 5 and the first difference when a result is not equal.
+    weights and activations. Exit code 5 and the first difference when a result is not equal; the
+    case then runs once more with a trace, the report names the stage of the engine that went wrong
+    first, and a replay file is written.
     """
+    if recorded is not None:
+        asked = replay.read(recorded)
+        _finish(asked, replay.perform(asked), recorded, as_json)
+        return
     base = configuration.load(config)
-    timing = memories.load(memory) or memories.IDEAL  # a bad one is told before anything is built
+    memories.load(memory)  # a bad one is told before anything is built
     shown = variant(base, group if group is not None else base.group)
     rows, columns = parse_shape(shape)
     bits = 4 if weights is Weights.INT4 else 8
@@ -297,52 +323,30 @@ def command(
     if entries and result_format is not Format.FP32:
         raise UserError("top-k compares fp32 results: drop --format bf16 or --top-k")
     case = cases.draw(rows, columns, bits, matrix.group, count, seed)
-    report = run(shown, case, result_format.value, entries, memory=timing, stall_seed=stall_seed)
-    asked = {
-        "shape": [rows, columns], "tokens": count, "weights": weights.value,
-        "group": matrix.group, "format": result_format.value, "seed": seed,
-        "stall_seed": stall_seed, "top_k": entries or None,
-    }  # fmt: skip
-    answer = report.as_dict() | asked
-    typer.echo(json.dumps(answer, indent=2) if as_json else _told(answer))
-    if report.mismatches:
-        raise MismatchError(_difference(report, asked))
+    asked = replay.Asked(
+        shown, case, result_format.value, entries, stall_seed=stall_seed,
+        memory=memory,
+        seed=seed,
+    )  # fmt: skip
+    _finish(asked, replay.perform(asked), save, as_json)
 
 
-def _told(answer: dict[str, Any]) -> str:
-    """The report for a person."""
-    rows, columns = answer["shape"]
-    config = answer["config"]
-    verdict = "equal" if answer["equal"] else f"NOT EQUAL: {answer['mismatches']} results differ"
-    results = f"top-{answer['top_k']}" if answer["top_k"] else f"{answer['format']} results"
-    peak = config["ports"] * config["port_bits"] // 8
-    stalls = ", ".join(f"{cause} {cycles}" for cause, cycles in answer["stalls"].items())
-    return "\n".join(
-        [
-            f"{verdict}  (simulated, digest {answer['digest']})",
-            f"  matmul   {rows} x {columns}, {answer['weights']} group {answer['group']},"
-            f" {answer['tokens']} tokens, {results}, seed {answer['seed']}",
-            f"  config   {config['name']} (dsp {config['dsp']}, tokens {config['tokens']})",
-            f"  cycles   {answer['cycles']}",
-            f"  memory   {answer['memory']}: {answer['bytes_read']} bytes read,"
-            f" {answer['bytes_written']} written,"
-            f" {answer['bytes_per_cycle']} read per cycle of {peak}",
-            f"  stalls   {stalls} (cycles)",
-            *_told_ddr4(answer["ddr4"]),
-        ]
-    )
-
-
-def _told_ddr4(found: dict[str, Any] | None) -> list[str]:
-    """The DDR4 model's line, if it ran."""
-    if found is None:
-        return []
-    latency = "/".join(f"{value:.0f}" for value in found["latency_ns"])
-    return [
-        f"  ddr4     rows: {found['row_hits']} hits, {found['row_misses']} misses,"
-        f" {found['row_conflicts']} conflicts; {found['refreshes']} refreshes,"
-        f" {found['turnarounds']} turnarounds; read latency {latency} ns by port"
-    ]
+def _finish(asked: replay.Asked, report: Report, save: Path, as_json: bool) -> None:
+    """Tells the report; a difference ends the command with the stage that it comes from."""
+    answer = report.as_dict() | asked.as_dict()
+    if not report.mismatches:
+        typer.echo(json.dumps(answer, indent=2) if as_json else verify_report.told(answer))
+        return
+    found, failing = replay.explain(asked, report)
+    kept = failing.case.weights.values.size <= vectors.MAX_WEIGHTS
+    if kept:
+        replay.write(failing, save)
+    answer["divergence"] = found.as_dict() if found else None
+    answer["replay"] = str(save) if kept else None
+    typer.echo(json.dumps(answer, indent=2) if as_json else verify_report.told(answer))
+    where = found.sentence() if found else "the run with a trace showed no difference"
+    again = f"; run it again with hwgen verify --replay {save}" if kept else ""
+    raise MismatchError(f"{_difference(report, answer)}; {where}{again}")
 
 
 def _difference(report: Report, asked: dict[str, Any]) -> str:

@@ -35,6 +35,8 @@ COMMANDS = {
     "make lint": "target",
     "make test-all": "target",
     "make bench": "target",
+    "make baselines": "target",
+    "make line-coverage": "target",
     "make help": "run",
     'kria-llm generate "What is the capital of France?" --device cpu --max-tokens 16': "parse",
     "kria-llm pack ./Qwen2.5-0.5B-AWQ -o qwen.image --config kv260": "parse",

@@ -40,7 +40,7 @@ __all__ = [
     "library",
 ]  # fmt: skip
 
-ABI = 3
+ABI = 4
 """Version of the structures, the same as in ``kernels.h``."""
 
 FINE = -1
@@ -58,7 +58,7 @@ SIGNATURES = {
     "largest": (c_int64, (c_void_p, c_int64)),
     "draw": (c_int64, (c_void_p, c_int64, POINTER(Drawing))),
     "matmul": (c_int, (POINTER(Matmul),)),
-    "prefer_plain": (None, (c_int,)),
+    "prefer": (None, (c_int,)),
 }
 """Result and arguments of each function, without its prefix ``kernels_``."""
 

@@ -6,27 +6,41 @@
 
 /* Index of the largest score, the first of equal ones; -1 when it is not finite or one is NaN. */
 int64_t NAMED(largest_of)(const float *scores, int64_t count) {
-    struct lanes most = lanes_of(-INFINITY);
-    vector_bits wrong = {0};
+    struct lanes most[4], wrong = lanes_of(0);
+    float highest = -INFINITY;
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) {
-        const struct lanes part = load(scores + i);
-        most = larger(most, part);
-#define DO(p) wrong |= part.p != part.p;
-        EACH(DO)
-#undef DO
+    for (int j = 0; j < 4; j++)
+        most[j] = lanes_of(-INFINITY);
+    for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        for (int j = 0; j < 4; j++) {
+            const struct lanes part = load(scores + i + j * LANES);
+            most[j] = larger(most[j], part);
+            wrong = add(wrong, part); /* NaN stays NaN; infinities are looked at below */
+        }
     }
-    float highest = largest(most);
+    for (int j = 0; j < 4; j++) {
+        const float found = largest(most[j]);
+        highest = found > highest ? found : highest;
+    }
+    int odd = any_nan(wrong);
     for (; i < count; i++) {
-        wrong[0] |= scores[i] != scores[i];
+        odd |= scores[i] != scores[i];
         highest = scores[i] > highest ? scores[i] : highest;
     }
-    for (int j = 0; j < WIDTH; j++)
-        if (wrong[j])
-            return -1;
+    if (odd) /* NaN, or infinities of both signs, or a sum beyond fp32 */
+        for (int64_t j = 0; j < count; j++)
+            if (scores[j] != scores[j])
+                return -1;
     if (!(highest > -INFINITY && highest < INFINITY))
         return -1;
-    for (i = 0; scores[i] != highest;)
+    for (i = 0; i + 4 * LANES <= count; i += 4 * LANES) { /* to the run that holds it */
+        uint32_t held = 0;
+        for (int j = 0; j < 4 * LANES; j++)
+            held |= scores[i + j] == highest;
+        if (held)
+            break;
+    }
+    while (scores[i] != highest)
         i++;
     return i;
 }

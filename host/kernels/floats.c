@@ -9,21 +9,29 @@
 
 #include "versions.h"
 
-/* x86 with AVX2, FMA and F16C (since 2013) has a version of its own, with the same results. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define CHOSEN(name, ...) return (use_avx2() ? avx2_##name : plain_##name)(__VA_ARGS__)
+static int wanted; /* 0: the best; for tests 1: that of every processor, 2: at most AVX2 */
 
-static int wanted_plain; /* for tests */
+int kernels_preferred(void) { return wanted; }
+void kernels_prefer(int version) { wanted = version; }
+
+/* x86 with AVX2, FMA and F16C (since 2013) or AVX-512 has versions of its own, with the same
+ * results. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define CHOSEN(name, ...)                                                                          \
+    return (use_avx512() ? avx512_##name : use_avx2() ? avx2_##name : plain_##name)(__VA_ARGS__)
 
 static int use_avx2(void) {
-    return !wanted_plain && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+    return wanted != 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("f16c");
 }
 
-void kernels_prefer_plain(int plain) { wanted_plain = plain; }
+static int use_avx512(void) {
+    return !wanted && use_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
+}
 #else
 #define CHOSEN(name, ...) return plain_##name(__VA_ARGS__)
-void kernels_prefer_plain(int plain) { (void)plain; }
 #endif
 
 int kernels_abi(void) { return ABI; }

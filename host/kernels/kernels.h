@@ -16,7 +16,7 @@
 #define INLINED static inline __attribute__((always_inline))
 
 enum {
-    ABI = 3, /* changes with any structure here; host/kernels/__init__.py checks it */
+    ABI = 4, /* changes with any structure here; host/kernels/__init__.py checks it */
     MAX_THREADS = 64,
     BLOCK = 64,             /* spec.numeric */
     SHIFT_MAX = 15,         /* spec.numeric */
@@ -105,6 +105,7 @@ struct swiglu {
     float *scratch; /* [columns, padded to whole blocks] */
     float *gates;   /* [2 * columns] */
     int64_t columns;
+    int32_t threads;
 };
 
 /* Rows of an embedding table. */
@@ -150,6 +151,9 @@ struct matmul {
     int32_t rows;  /* those that are not padding; read for top-k only */
     int32_t threads;
 };
+
+/* The version that tests ask for: 0 the best, 1 that of every processor, 2 at most AVX2. */
+int kernels_preferred(void);
 
 /* Runs `work(argument, index)` for index 0 .. count - 1 on up to `threads` threads (pool.c). */
 void pool_run(void (*work)(void *, int), void *argument, int count, int threads);

@@ -13,7 +13,10 @@
 
 #include "kernels.h"
 
-#if defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
 #elif defined(__aarch64__)
@@ -29,7 +32,15 @@ enum { WIDTH = VECTOR_BYTES / 4, PARTS = LANES / WIDTH };
 
 /* 16 floats in as many registers as they take. Named members, no array: an array that is indexed
  * stays in memory with some compilers. */
-#if VECTOR_BYTES == 32
+#if VECTOR_BYTES == 64
+struct lanes {
+    vector a;
+};
+struct lane_bits {
+    vector_bits a;
+};
+#define EACH(DO) DO(a)
+#elif VECTOR_BYTES == 32
 struct lanes {
     vector a, b;
 };
@@ -49,7 +60,9 @@ struct lane_bits {
 
 /* x * y + z, rounded once. */
 INLINED vector fused(vector x, vector y, vector z) {
-#if defined(__AVX2__) && defined(__FMA__)
+#if VECTOR_BYTES == 64
+    return (vector)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+#elif VECTOR_BYTES == 32
     return (vector)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
 #elif defined(__aarch64__)
     return (vector)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
@@ -61,7 +74,9 @@ INLINED vector fused(vector x, vector y, vector z) {
 }
 
 INLINED vector spread(float value) {
-#if defined(__AVX2__)
+#if VECTOR_BYTES == 64
+    return (vector)_mm512_set1_ps(value);
+#elif VECTOR_BYTES == 32
     return (vector)_mm256_set1_ps(value);
 #elif defined(__aarch64__)
     return (vector)vdupq_n_f32(value);
@@ -144,6 +159,16 @@ INLINED struct lanes larger(struct lanes x, struct lanes y) {
     EACH(DO)
 #undef DO
     return x;
+}
+
+/* Whether a lane is NaN. */
+INLINED int any_nan(struct lanes values) {
+    float all[LANES];
+    int found = 0;
+    store(all, values);
+    for (int i = 0; i < LANES; i++)
+        found |= all[i] != all[i];
+    return found;
 }
 
 /* The sum of all lanes: halves, quarters, eighths, pairs. */
@@ -241,7 +266,9 @@ INLINED uint16_t to_half(float value) {
 /* 16 values of fp16, exact. */
 INLINED struct lanes load_halves(const uint16_t *from) {
     struct lanes result;
-#if defined(__AVX2__) && defined(__F16C__)
+#if VECTOR_BYTES == 64
+#define DO(p) result.p = (vector)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)from));
+#elif VECTOR_BYTES == 32
 #define DO(p) result.p = (vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)), from += 8;
 #elif defined(__aarch64__)
 #define DO(p) result.p = (vector)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))), from += 4;
@@ -255,8 +282,34 @@ INLINED struct lanes load_halves(const uint16_t *from) {
     return result;
 }
 
+/* The low bytes of 16 integers. */
+INLINED void store_bytes(int8_t *to, struct lane_bits from) {
+#if defined(__aarch64__)
+    const int16x8_t low = vcombine_s16(vmovn_s32((int32x4_t)from.a), vmovn_s32((int32x4_t)from.b));
+    const int16x8_t high = vcombine_s16(vmovn_s32((int32x4_t)from.c), vmovn_s32((int32x4_t)from.d));
+    vst1q_s8(to, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+#else
+    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
+#define DO(p)                                                                                      \
+    {                                                                                              \
+        const narrow bytes = __builtin_convertvector(from.p, narrow);                              \
+        memcpy(to, &bytes, sizeof bytes), to += WIDTH;                                             \
+    }
+    EACH(DO)
+#undef DO
+#endif
+}
+
 /* 16 values of int8. */
 INLINED struct lanes load_bytes(const int8_t *from) {
+#if defined(__aarch64__)
+    const int8x16_t bytes = vld1q_s8(from);
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    return (struct lanes){(vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                          (vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
+#else
     typedef int8_t narrow __attribute__((vector_size(WIDTH)));
     struct lanes result;
     narrow bytes;
@@ -266,11 +319,12 @@ INLINED struct lanes load_bytes(const int8_t *from) {
     EACH(DO)
 #undef DO
     return result;
+#endif
 }
 
 INLINED void halves_to_floats(const uint16_t *from, float *to, int64_t count) {
     int64_t i = 0;
-#if defined(__AVX2__) && defined(__F16C__)
+#if VECTOR_BYTES > 16
     for (; i + 8 <= count; i += 8)
         _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
 #elif defined(__aarch64__)

@@ -360,7 +360,7 @@ int kernels_matmul(const struct matmul *m) {
         const int threads = threads_for(&job);
         read_activations(&job);
         /* The fast form wants units of a whole block. */
-        if (job.unit == BLOCK && fast_matmul_fits(m))
+        if (kernels_preferred() != 1 && job.unit == BLOCK && fast_matmul_fits(m))
             job.halves = aligned_alloc(64, (units * sizeof *job.halves + 63) / 64 * 64);
         if (job.halves)
             arrange_halves(&job);

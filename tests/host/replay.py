@@ -20,7 +20,16 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 REMEDY = (
     "run `make setup`, or `apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user`"
 )
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-march=armv8-a", "-mtune=cortex-a53", "-static"]
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-trapping-math",
+    "-fno-math-errno",
+    "-march=armv8-a",
+    "-mtune=cortex-a53",
+    "-static",
+]
 """Baseline Armv8, scheduled for the KV260's cores. Static: the emulator needs no libraries."""
 
 

@@ -21,6 +21,18 @@ def test_equals_golden(seed):
     assert np.array_equal(results(cpu.open, case, threads=threads), expected), f"seed {seed}"
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("seed", range(60))
+def test_every_processor_s_version_equals_golden(seed, version):
+    case = random_case(seed)
+    kernels.library().kernels_prefer(version)
+    try:
+        found = results(cpu.open, case)
+    finally:
+        kernels.library().kernels_prefer(0)
+    assert np.array_equal(found, results(golden_device.open, case)), f"seed {seed}"
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("tokens", [1, 16])
 def test_equals_golden_at_the_longest_row(tokens, bits):

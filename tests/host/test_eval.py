@@ -88,6 +88,13 @@ def test_standard_error_sees_dependence():
     assert estimate(scores, RESAMPLES // 2)["kl_mean"].error > 3 * np.std(values) / np.sqrt(12800)
 
 
+@pytest.mark.parametrize("count", [2, 23, 40])
+def test_short_texts_have_an_error_too(count):
+    values = np.random.default_rng(4).normal(size=count)
+    scores = Scores(values, values, values, values, values)
+    assert estimate(scores, 100)["perplexity"].error > 0.01
+
+
 def test_paired_texts_cancel():
     losses = np.random.default_rng(3).normal(3, 2, 2000)
     scores = Scores(losses + 0.01, losses, losses, losses * 0, losses)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from amaranth.hdl import Value
+from amaranth.lib.wiring import Out
 from amaranth.sim import Simulator
+
+from tests.plugins import waves
 
 PAUSES = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.4, 0.6), (0.9, 0.1))
 """Chance of a pause at the source and at the sink in each cycle: idle and backpressure, apart."""
@@ -17,6 +22,38 @@ LIMIT = 50_000
 Testbench = Callable[[Any], Awaitable[None]]
 Monitor = tuple[Callable[..., None], Sequence[Any]]
 """Called in every cycle with the values of some signals, as they are just before its end."""
+
+
+class Recording:
+    """What the ports of a component were in every cycle, for a replay on its Verilog."""
+
+    CYCLES_MAX = 1200
+    """Cycles that are kept: Icarus replays some thousand a second."""
+
+    def __init__(self, component) -> None:
+        self.component = component
+        self.inputs, self.outputs = ports(component)
+        self.cycles: list[tuple[list[int], list[int]]] = []
+
+    async def run(self, ctx) -> None:
+        """Samples until the simulation ends."""
+        split = len(self.inputs)
+        signals = [*self.inputs.values(), *self.outputs.values()]
+        while len(self.cycles) < self.CYCLES_MAX:
+            _clock, _reset, *values = await ctx.tick().sample(*signals)
+            self.cycles.append((list(values[:split]), list(values[split:])))
+
+
+RECORDINGS: list[Recording] | None = None
+"""Filled by every simulation while it is a list."""
+
+
+def ports(component) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and outputs of a component by their name in its Verilog, as plain values."""
+    sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for path, member, value in component.signature.flatten(component):
+        sides[member.flow is Out]["__".join(map(str, path))] = Value.cast(value).as_unsigned()
+    return sides
 
 
 def simulate(component, *benches: Testbench, monitors: Sequence[Monitor] = ()) -> None:
@@ -50,7 +87,13 @@ def simulate(component, *benches: Testbench, monitors: Sequence[Monitor] = ()) -
 
     for bench in [*map(counted, benches), watch]:
         simulator.add_testbench(bench)
-    simulator.run()
+    if RECORDINGS is not None:
+        recording = Recording(component)
+        RECORDINGS.append(recording)
+        simulator.add_testbench(recording.run, background=True)
+    trace = waves.next_file(".vcd")
+    with simulator.write_vcd(str(trace)) if trace else contextlib.nullcontext():
+        simulator.run()
 
 
 def source(stream, payloads: Iterable[Any], seed: int, idle: float = 0.0) -> Testbench:

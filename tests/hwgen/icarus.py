@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 from cocotb_tools.runner import get_results, get_runner
 
 from hwgen import generate
 from spec.config import Config, from_mapping
+from tests.plugins import waves
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG_VARIABLE = "KRIA_LLM_TEST_CONFIG"
@@ -32,19 +34,23 @@ def run(config: Config, module: str, directory: Path, seed: int) -> tuple[int, i
     source = directory / f"{generate.MODULE}.v"
     source.write_text(generate.verilog(config))
     runner = get_runner("icarus")
+    trace = waves.next_file(".fst")
+    traced = trace is not None
     runner.build(
         sources=[source], hdl_toplevel=generate.MODULE, build_dir=directory / "build",
-        timescale=("1ns", "1ps"), log_file=directory / "build.log",
+        timescale=("1ns", "1ps"), log_file=directory / "build.log", waves=traced,
     )  # fmt: skip
     results = directory / "results.xml"
     with contextlib.suppress(SystemExit):  # its way to say that a test failed; the file says which
         runner.test(
             test_module=module, hdl_toplevel=generate.MODULE, build_dir=directory / "build",
             test_dir=directory, seed=seed, log_file=directory / "simulation.log",
-            results_xml=str(results),
+            results_xml=str(results), waves=traced,
             extra_env={
                 CONFIG_VARIABLE: json.dumps(config.as_dict()),
                 "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             },
         )  # fmt: skip
+    if trace is not None:
+        shutil.copyfile(directory / "build" / f"{generate.MODULE}.fst", trace)
     return get_results(results)

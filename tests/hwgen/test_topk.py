@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from hwgen.choices import Choices
 from spec.config import TINY, Config
+from tests.hwgen.bench import simulate
 
 LONGEST = 20_000
 """Cycles in which any of these commands must end."""
@@ -110,10 +110,7 @@ def run(config: Config, commands: Sequence[Command], seed: int) -> None:
             ctx.set(dut.active, 0)
             await ctx.tick().repeat(1 + seed % 3)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(drive)
-    simulator.run()
+    simulate(dut, drive)
 
 
 def drawn(rng: np.random.Generator, kind: str, tokens: int, rows: int) -> np.ndarray:

@@ -6,7 +6,6 @@ the simulated device. All ports look into one memory image; what lies outside it
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator
 
@@ -29,6 +28,7 @@ from sim import cases, golden
 from spec import commands, layout, registers
 from spec.digest import digest
 from spec.layout import Matrix
+from tests.hwgen.axi_checks import MasterChecks
 from tests.hwgen.icarus import simulated_config
 
 CONFIG = simulated_config()
@@ -296,34 +296,16 @@ async def requests_follow_the_axi_rules(dut) -> None:
     bench = await started(dut, 13, 0.5, 0.5)
     fields = two_commands(bench, 70)
     address = bench.write_list(fields)
-    seen = 0
-    channels = [f"m_axi_hp{port}_ar" for port in range(CONFIG.ports)] + ["m_axi_hp0_aw"]
-
-    async def watch(prefix: str) -> None:
-        nonlocal seen
-        signals = {
-            name: getattr(dut, f"{prefix}{name}")
-            for name in ("valid", "ready", "addr", "len", "size", "burst")
-        }
-        before = None
-        for _ in itertools.count():
-            await RisingEdge(dut.aclk)
-            now = {"valid": int(signals["valid"].value), "ready": int(signals["ready"].value)}
-            if now["valid"]:  # before that, the rest may be anything
-                now = {name: int(signal.value) for name, signal in signals.items()}
-            if before and before["valid"] and not before["ready"]:
-                assert {**now, "ready": 0} == {**before, "ready": 0}, "changed before ready"
-            before = now
-            if now["valid"] and now["ready"]:
-                seen += 1
-                size = (now["len"] + 1) << now["size"]
-                assert (1 << now["size"], now["burst"]) == (CONFIG.port_bytes, 1)
-                assert now["addr"] % CONFIG.port_bytes == 0
-                assert now["len"] < CONFIG.burst_beats
-                assert now["addr"] // 4096 == (now["addr"] + size - 1) // 4096
-
-    watchers = [cocotb.start_soon(watch(prefix)) for prefix in channels]
+    watchers = [
+        MasterChecks(
+            dut, dut.aclk, f"m_axi_hp{port}", beat_bytes=CONFIG.port_bytes,
+            burst_beats=CONFIG.burst_beats, outstanding=CONFIG.outstanding, writes=port == 0,
+        )
+        for port in range(CONFIG.ports)
+    ]  # fmt: skip
     await bench.ring(address, len(fields))
     for watcher in watchers:
-        watcher.cancel()
-    assert seen > 20
+        watcher.task.cancel()
+        watcher.assert_empty()
+    assert sum(len(watcher.bursts["ar"]) for watcher in watchers) > 20
+    assert watchers[0].bursts["aw"]
