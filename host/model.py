@@ -118,7 +118,7 @@ class Transformer:
                 AttentionStep(space, shape, rope, self.cache, index, layer.qkv_bias, qkv, output,
                               threads), output,
                 NormStep(space, output, layer.post_norm, epsilon, gate_up.sinks), gate_up,
-                SwigluStep(space, gate_up, down), down,
+                SwigluStep(space, gate_up, down, threads), down,
             ))  # fmt: skip
             previous = down
         return layers
@@ -146,7 +146,7 @@ class Transformer:
         Args:
             tokens: [count] ids.
             all_logits: of every token, not only of the last one.
-            likeliest: of the last token, how many of the largest logits matter; the others may be
+            likeliest: of each token, how many of the largest logits matter; the others may be
                 minus infinity. None for all of them.
             progress: called with (tokens done, all) after each pass.
             copy: False may give a view that the next call overwrites: nothing is allocated then.
@@ -166,7 +166,7 @@ class Transformer:
             self._pass(part)
             done = start + len(part)
             if all_logits:
-                parts.append(self._read_logits(len(part), 0))
+                parts.append(self._read_logits(len(part), 0, likeliest))
             elif done == len(ids):
                 parts.append(self._read_logits(len(part), len(part) - 1, likeliest))
             if copy or done < len(ids):

@@ -154,9 +154,9 @@ class AttentionStep:
 class SwigluStep:
     """silu(gate) * up of a layer into its last matmul's activations."""
 
-    def __init__(self, space: Workspace, gate_up: Linear, down: Linear) -> None:
+    def __init__(self, space: Workspace, gate_up: Linear, down: Linear, threads: int) -> None:
         self._columns = len(space.gates) // 2
-        self._call = Swiglu(columns=self._columns)
+        self._call = Swiglu(columns=self._columns, threads=threads)
         self._call.hold(
             gate_up=gate_up.sources, next=down.sinks, scratch=space.row, gates=space.gates
         )

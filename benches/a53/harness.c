@@ -98,7 +98,7 @@ static void norm(void) { /* columns, tokens, terms of what is added, terms of wh
 
 static void swiglu(void) { /* columns, tokens */
     struct swiglu a = {sources(2 * n[0], 1), shown(sinks(n[0], 1)), bytes((n[0] + 64) * 4),
-                       bytes(2 * n[0] * 4), n[0]};
+                       bytes(2 * n[0] * 4), n[0], 1};
     for (int i = 0; i < repeats; i++)
         kernels_swiglu(&a, (int)n[1]);
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from host.cli.bench import bench
 from host.cli.devices import devices
 from host.cli.doctor import doctor
 from host.cli.eval import evaluate
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (generate, quantize, pack, plan, devices, doctor, selftest):
+for command in (generate, quantize, pack, plan, bench, devices, doctor, selftest):
     app.command()(command)
 app.command("eval")(evaluate)
 app.add_typer(firmware)

@@ -40,7 +40,7 @@ __all__ = [
     "library",
 ]  # fmt: skip
 
-ABI = 3
+ABI = 4
 """Version of the structures, the same as in ``kernels.h``."""
 
 FINE = -1

@@ -16,7 +16,7 @@
 #define INLINED static inline __attribute__((always_inline))
 
 enum {
-    ABI = 3, /* changes with any structure here; host/kernels/__init__.py checks it */
+    ABI = 4, /* changes with any structure here; host/kernels/__init__.py checks it */
     MAX_THREADS = 64,
     BLOCK = 64,             /* spec.numeric */
     SHIFT_MAX = 15,         /* spec.numeric */
@@ -105,6 +105,7 @@ struct swiglu {
     float *scratch; /* [columns, padded to whole blocks] */
     float *gates;   /* [2 * columns] */
     int64_t columns;
+    int32_t threads;
 };
 
 /* Rows of an embedding table. */

@@ -282,8 +282,34 @@ INLINED struct lanes load_halves(const uint16_t *from) {
     return result;
 }
 
+/* The low bytes of 16 integers. */
+INLINED void store_bytes(int8_t *to, struct lane_bits from) {
+#if defined(__aarch64__)
+    const int16x8_t low = vcombine_s16(vmovn_s32((int32x4_t)from.a), vmovn_s32((int32x4_t)from.b));
+    const int16x8_t high = vcombine_s16(vmovn_s32((int32x4_t)from.c), vmovn_s32((int32x4_t)from.d));
+    vst1q_s8(to, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+#else
+    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
+#define DO(p)                                                                                      \
+    {                                                                                              \
+        const narrow bytes = __builtin_convertvector(from.p, narrow);                              \
+        memcpy(to, &bytes, sizeof bytes), to += WIDTH;                                             \
+    }
+    EACH(DO)
+#undef DO
+#endif
+}
+
 /* 16 values of int8. */
 INLINED struct lanes load_bytes(const int8_t *from) {
+#if defined(__aarch64__)
+    const int8x16_t bytes = vld1q_s8(from);
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    return (struct lanes){(vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                          (vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
+#else
     typedef int8_t narrow __attribute__((vector_size(WIDTH)));
     struct lanes result;
     narrow bytes;
@@ -293,6 +319,7 @@ INLINED struct lanes load_bytes(const int8_t *from) {
     EACH(DO)
 #undef DO
     return result;
+#endif
 }
 
 INLINED void halves_to_floats(const uint16_t *from, float *to, int64_t count) {

@@ -60,14 +60,35 @@ INLINED void gate(const float *gates, const float *ups, int64_t count, float *ou
         out[i] = gates[i] / (1.0f + exponential(-gates[i])) * ups[i];
 }
 
+/* What the threads of one token share. */
+struct NAMED(gating) {
+    const struct swiglu *s;
+    int tokens, token, parts;
+};
+
+static void NAMED(gate_part)(void *argument, int index) {
+    const struct NAMED(gating) *team = argument;
+    const struct swiglu *s = team->s;
+    const int64_t blocks = (s->columns + BLOCK - 1) / BLOCK;
+    const int64_t first = blocks * index / team->parts * BLOCK;
+    int64_t last = blocks * (index + 1) / team->parts * BLOCK;
+    last = last > s->columns ? s->columns : last;
+    const struct source *from = s->gate_up + (team->tokens - 1);
+    read_row(from, team->token, first, last - first, s->gates + first);
+    read_row(from, team->token, s->columns + first, last - first, s->gates + s->columns + first);
+    gate(s->gates + first, s->gates + s->columns + first, last - first, s->scratch + first);
+}
+
+enum { GATES_FOR_A_THREAD = 1024 }; /* fewer cost less than waking one */
+
 /* silu(gate) * up (Shazeer, arXiv 2002.05202), silu(x) = x / (1 + exp(-x)). */
 int64_t NAMED(swiglu)(const struct swiglu *s, int tokens) {
-    float *row = s->scratch, *gates = s->gates;
-    const float *ups = gates + s->columns;
+    const int64_t most = 1 + s->columns / GATES_FOR_A_THREAD;
+    const int parts = most < s->threads ? (int)most : s->threads < 1 ? 1 : s->threads;
     for (int token = 0; token < tokens; token++) {
-        read_row(s->gate_up + (tokens - 1), token, 0, 2 * s->columns, gates);
-        gate(gates, ups, s->columns, row);
-        const int64_t wrong = deliver(s->next + (tokens - 1), token, row);
+        struct NAMED(gating) team = {s, tokens, token, parts};
+        pool_run(NAMED(gate_part), &team, parts, parts);
+        const int64_t wrong = deliver(s->next + (tokens - 1), token, s->scratch);
         if (wrong != FINE)
             return wrong;
     }

@@ -70,22 +70,22 @@ INLINED uint32_t most_of(const float *block) {
 
 /* Mantissas of 16 values; what they leave over stays in `values`. */
 INLINED void mantissas_of(float *values, float up, float step, int8_t *out) {
-    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
     const vector top = spread(MANTISSA_MAX), bottom = spread(-MANTISSA_MAX);
     const vector magic = spread(12582912.0f), ups = spread(up), steps = spread(step);
     struct lanes rest = load(values);
+    struct lane_bits found;
 #define DO(p)                                                                                      \
     {                                                                                              \
         vector scaled = rest.p * ups; /* exact, or too small to matter */                          \
         scaled = chosen(scaled > top, top, scaled);                                                \
         scaled = chosen(scaled < bottom, bottom, scaled);                                          \
         scaled = (scaled + magic) - magic;                                                         \
-        const narrow bytes = __builtin_convertvector(whole(scaled), narrow);                       \
-        memcpy(out, &bytes, sizeof bytes), out += WIDTH;                                           \
+        found.p = whole(scaled);                                                                   \
         rest.p -= scaled * steps;                                                                  \
     }
     EACH(DO)
 #undef DO
+    store_bytes(out, found);
     store(values, rest);
 }
 

@@ -77,7 +77,7 @@ class Swiglu(_Structure):
 
     _fields_ = (
         ("gate_up", _POINTER), ("next", _POINTER), ("scratch", _POINTER), ("gates", _POINTER),
-        ("columns", _INT64),
+        ("columns", _INT64), ("threads", _INT32),
     )  # fmt: skip
 
 

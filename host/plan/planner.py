@@ -6,7 +6,7 @@ processor waits for it, and the other way round, since each operation needs the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,6 +187,13 @@ class _Maker:
         shared = (whole - alone) / costs.CORES + costs.WAKE_SECONDS
         return alone + shared + cache / costs.MEMORY_BYTES_PER_SECOND
 
+    def swiglu(self, tokens: int) -> float:
+        """Seconds of one layer's: the gates on all cores, their quantisation on one."""
+        columns = self.shape.intermediate
+        alone = costs.seconds("activations", columns, tokens)
+        shared = (costs.seconds("swiglu", columns, tokens) - alone) / costs.CORES
+        return alone + shared + tokens * costs.WAKE_SECONDS
+
     def norm(self, tokens: int, terms: int) -> float:
         """Seconds of one norm."""
         return costs.seconds("norm", self.shape.hidden, tokens, terms)
@@ -203,7 +210,7 @@ class _Maker:
             self.matmul(phase, "output", layers, tokens),
             self.kernel("norm, gate_up", layers, self.norm(tokens, 1)),
             self.matmul(phase, "gate_up", layers, tokens),
-            self.kernel("swiglu", layers, costs.seconds("swiglu", shape.intermediate, tokens)),
+            self.kernel("swiglu", layers, self.swiglu(tokens)),
             self.matmul(phase, "down", layers, tokens),
         ]
         if phase == "prefill":
@@ -224,6 +231,7 @@ class _Maker:
 def plan(
     name: str, shape: Dimensions, config: Config, context: int, prompt: int = PREFILL,
     head: str = "two-step", group: int = 64, overrides: Mapping[str, str] | None = None,
+    depth: int = 0,
 ) -> Plan:  # fmt: skip
     """The plan of a model on a configuration.
 
@@ -231,6 +239,7 @@ def plan(
         context: positions filled before the decoded token.
         overrides: by operation (``qkv``) or phase and operation (``decode.qkv``): ``cpu`` or
             ``fabric``.
+        depth: positions filled before the prompt.
 
     Raises:
         PlanError: a context or prompt below one, or an override that makes no sense.
@@ -246,9 +255,20 @@ def plan(
     return Plan(
         name, config, head, context, prompt,
         tuple(maker.a_pass("decode", context, 1)),
-        tuple(maker.a_pass("prefill", max(0.0, (prompt - tokens) / 2), tokens)),
+        tuple(maker.a_pass("prefill", depth + max(0.0, (prompt - tokens) / 2), tokens)),
         tokens, overrides,
     )  # fmt: skip
+
+
+def pass_cost(
+    shape: Dimensions, config: Config, head: str = "two-step", group: int = 64
+) -> Callable[[int, int], float]:
+    """What a pass of decode costs: (tokens in it, positions before it) -> seconds, as modelled.
+
+    Every token of the pass gets its logits: so much does it cost to verify guesses.
+    """
+    maker = _Maker(shape, config, head, group, {})
+    return lambda tokens, past: sum(one.seconds for one in maker.a_pass("decode", past, tokens))
 
 
 def check_overrides(overrides: Mapping[str, str], head: str) -> None:

@@ -142,7 +142,7 @@ def activation(seed: int) -> Call:
     out, row = np.zeros((tokens, columns), np.float32), padded(columns)
     gates = np.zeros(2 * columns, np.float32)
     sources, sinks = plain_sources(joined), plain_sinks(out)
-    call = Swiglu(columns=columns)
+    call = Swiglu(columns=columns, threads=2)
     call.hold(gate_up=sources, next=sinks, scratch=row, gates=gates)
 
     def check() -> None:

@@ -47,7 +47,7 @@ def test_context_slows_decode():
 
 
 def test_stored_cycles_are_near_the_model():
-    """What the RTL counted, and what the analytic model says of the same command."""
+    """What the RTL counted, a mean over refreshes, and the analytic model."""
     stored = json.loads(fabric.PATH.read_text())
     for rows, columns, bits, group, vectors, top_k, cycles in stored["matmuls"]:
         matrix = Matrix(KV260, rows, columns, bits, group)
@@ -55,7 +55,7 @@ def test_stored_cycles_are_near_the_model():
         other = Matrix(dataclasses.replace(KV260, fifo_beats=1024), rows, columns, bits, group)
         modelled = fabric.timed(other, vectors, top_k)
         assert modelled.label == "modelled"
-        assert modelled.cycles == pytest.approx(cycles, rel=0.03)
+        assert modelled.cycles == pytest.approx(cycles, rel=0.05)
 
 
 def test_small_engines_leave_matmuls_to_the_processor():
