@@ -92,19 +92,16 @@ class Reader(wiring.Component):
         with m.Elif(self.ar.ready):
             m.d.sync += self.ar.valid.eq(0)
 
-        # Answers, out of registers: the port's pins meet no logic.
-        arrived = Signal()
-        answer = Signal.like(self.r.payload, reset_less=True)
-        m.d.sync += [arrived.eq(self.r.valid), answer.eq(self.r.payload)]
+        # Answers.
         came = Signal()
         last = Signal()
         popped = Signal()
         m.d.comb += [
             self.r.ready.eq(1),
-            came.eq(arrived & (answer.id == self.epoch)),
+            came.eq(self.r.valid & (self.r.payload.id == self.epoch)),
             beats.i.valid.eq(came),
-            beats.i.payload.eq(answer.data),
-            last.eq(came & answer.last),
+            beats.i.payload.eq(self.r.payload.data),
+            last.eq(came & self.r.payload.last),
             flying.o.ready.eq(last),
             popped.eq(self.beat.valid & self.beat.ready),
         ]
@@ -120,7 +117,7 @@ class Reader(wiring.Component):
             self.taken.eq(came),
         ]
         self._count_data(m, spent, returned=self.taken)
-        self._check(m, came, answer, flying.o)
+        self._check(m, came, flying.o)
         return m
 
     def _count_data(self, m: Module, spent, returned) -> None:
@@ -134,7 +131,7 @@ class Reader(wiring.Component):
             self.owing.eq(owed[-1]),
         ]
 
-    def _check(self, m: Module, came, answer, flying) -> None:
+    def _check(self, m: Module, came, flying) -> None:
         """Compares each beat with its request, two cycles behind it."""
         burst = Signal(_Flying, reset_less=True)
         requested, marked, failed = Signal(), Signal(), Signal()
@@ -143,9 +140,9 @@ class Reader(wiring.Component):
         m.d.sync += [
             burst.eq(flying.payload),
             requested.eq(flying.valid),
-            marked.eq(answer.last),
-            failed.eq(came & answer.resp[1]),
-            response.eq(answer.resp),
+            marked.eq(self.r.payload.last),
+            failed.eq(came & self.r.payload.resp[1]),
+            response.eq(self.r.payload.resp),
             self.error.eq(failed),
             self.misfit.eq(self.taken & ~(requested & (marked == (position == burst.length)))),
             Cat(self.error_resp, self.error_address).eq(Cat(response, burst.address)),
