@@ -71,6 +71,8 @@ class Accelerator:
         """Seconds that one command list may take."""
         self.tally: dict[str, Counters] = {}
         """Counters by operation since the driver was opened."""
+        self.ran: dict[tuple[str, str], int] = {}
+        """Commands by (operation, ``fabric`` or ``cpu``) since the driver was opened."""
         self._control = recovery.Control(transport.read_register, transport.write_register)
         self._check_identity()
         self._memory = Memory(transport)
@@ -269,7 +271,13 @@ class Accelerator:
         spent = Counters.between(self.config, self._counted, counted)
         self._counted = counted
         self.tally.setdefault(prepared.operation, Counters()).add(spent)
+        self.count(prepared, "fabric")
         return spent
+
+    def count(self, prepared: CommandList, place: str) -> None:
+        """Notes where a list ran."""
+        key = prepared.operation, place
+        self.ran[key] = self.ran.get(key, 0) + len(prepared.commands)
 
     def _list(self, handle: Handle, tokens: int, top_k: int | None) -> CommandList:
         """The list of one matmul on the shared buffers."""

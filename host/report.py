@@ -59,6 +59,8 @@ class Report:
     head: Head = field(default_factory=Head)
     energy: Energy = field(default_factory=Energy)
     """Of the whole board while the run lasted; no samples without a sensor."""
+    ran: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Commands by (operation, ``fabric`` or ``cpu``): what the plan said, as it was done."""
 
     @property
     def label(self) -> str:
@@ -103,6 +105,7 @@ class Report:
             "device": self.device,
             "config": config.name,
             "digest": f"{digest(config):016x}",
+            "ran": {f"{name} on {place}": count for (name, place), count in self.ran.items()},
             "head": {
                 "top_k": self.head.top_k or None,
                 "full_passes": self.head.full_passes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from host.crosscheck import CheckedAccelerator
 from host.driver import Accelerator, memory_needed
 from host.generate import check_prompt, generate
 from host.head import HeadError, check_top_k
-from host.linear import AcceleratorBackend
+from host.linear import AcceleratorBackend, Placement
 from host.model import Transformer, matrices
 from host.report import Head, Report
 from host.sampling import Sampler, Sampling
@@ -131,7 +132,7 @@ class Session:
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
         head_top_k: int = 0, check_every: int = 0, threads: int | None = None,
-        cache: str | None = None, **options: Any,
+        cache: str | None = None, plan: Placement | None = None, **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
@@ -140,6 +141,7 @@ class Session:
             check_every: compute one matmul in this many again on the processor; 0 for none.
             threads: of attention, and of the device cpu; None for one per processor.
             cache: the KV cache's format, ``fp16`` (None) or ``int8``.
+            plan: where each matmul runs (host/plan); None: all on the device.
             options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
@@ -166,12 +168,16 @@ class Session:
             accelerator.tally.clear()
         transformer = Transformer(
             model,
-            AcceleratorBackend(accelerator, head_top_k=head_top_k, fine=model.fine),
+            AcceleratorBackend(
+                accelerator, head_top_k=head_top_k, fine=model.fine, plan=plan, threads=threads
+            ),
             context,
             lambda done, total: progress("packing weights", done, total),
             cache,
             threads,
         )
+        # The matrices are in the device's memory now: whoever called may let go of theirs.
+        model = transformer.model = dataclasses.replace(model, layers=())
         return cls(model, accelerator, transformer, transformer.candidates or head_top_k)
 
     def run(
@@ -198,6 +204,7 @@ class Session:
         check_prompt(len(prompt), self.transformer.cache.context)
         self.transformer.cache.reuse(prompt)
         full_before = self.transformer.full_passes
+        ran_before = dict(self.accelerator.ran)
         generation = generate(
             self.transformer,
             prompt,
@@ -212,7 +219,13 @@ class Session:
         )
         head = Head(self.head_top_k, self.transformer.full_passes - full_before, two_step)
         device = self.accelerator.transport.name
-        return Report(generation, device, self.accelerator.config, self.model.source, head)
+        ran = {
+            key: count - ran_before.get(key, 0)
+            for key, count in self.accelerator.ran.items()
+            if count > ran_before.get(key, 0)
+        }
+        config, source = self.accelerator.config, self.model.source
+        return Report(generation, device, config, source, head, ran=ran)
 
     def close(self) -> None:
         """Releases the device."""
