@@ -102,6 +102,12 @@ class Accelerator:
         self._control.reset(self.transport.name)
         self._counted = self._read_counters()
 
+    def held_error(self) -> DeviceError:
+        """The error that the device holds; it is cleared, and the device made ready."""
+        error = self._control.take_error(self.transport.name)
+        self._counted = self._read_counters()
+        return error
+
     def load(self, weights: Weights, operation: str = "matmul") -> Handle:
         """Puts a matrix into the device's memory, packed if it is not, and prepares its matmuls.
 
@@ -253,7 +259,7 @@ class Accelerator:
         """
         self._memory.check(prepared)
         if not self._control.ready:
-            self.reset()
+            self._control.settle(self.transport.name)
         self.write("list_address_low", prepared.buffer.address & 0xFFFFFFFF)
         self.write("list_address_high", prepared.buffer.address >> 32)
         self.write("doorbell", len(prepared.commands))
@@ -264,9 +270,7 @@ class Accelerator:
                 self.reset()
             raise
         if self._control.status("error"):
-            error = self._control.take_error(self.transport.name)
-            self._counted = self._read_counters()
-            raise error
+            raise self.held_error()
         counted = self._read_counters()
         spent = Counters.between(self.config, self._counted, counted)
         self._counted = counted

@@ -58,6 +58,15 @@ class Control:
             DeviceError: the memory does not take what the engine offers.
         """
         self.order("reset")
+        self.settle(name)
+
+    def settle(self, name: str) -> None:
+        """The end of a reset that was begun before. A second reset would not do: it brings back the
+        ID of answers that may still be late.
+
+        Raises:
+            DeviceError: as ``reset``.
+        """
         self.drain()
         waits = waiting(self.read("waits"))
         self.order("clear")

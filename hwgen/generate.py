@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import amaranth
-from amaranth.back import rtlil
+from amaranth.back import rtlil as backend
 from amaranth.lib import wiring
 
 from hwgen import netlist
@@ -44,6 +44,11 @@ def verilog(config: Config, *, flat: bool = False) -> str:
     return netlist.verilog(_elaborate(config)[0], flat=flat)
 
 
+def rtlil(config: Config) -> str:
+    """The design in Yosys's RTLIL, with its hierarchy."""
+    return _elaborate(config)[0]
+
+
 def ports(config: Config) -> list[dict[str, Any]]:
     """The top module's ports: ``name``, ``direction`` (``input`` or ``output``) and ``width``."""
     return [dict(port) for port in _elaborate(config)[1]]
@@ -61,7 +66,7 @@ def _elaborate(config: Config) -> tuple[str, list[dict[str, Any]]]:
         }
         for path, member, value in top.signature.flatten(top)
     ]
-    return rtlil.convert(top, name=MODULE, emit_src=False), listed
+    return backend.convert(top, name=MODULE, emit_src=False), listed
 
 
 def describe(config: Config) -> dict[str, Any]:

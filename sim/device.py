@@ -228,6 +228,11 @@ class Device:
         """Holds ``aresetn`` low for some cycles; memory keeps its contents."""
         self._library.sim_reset(self._handle)
 
+    @property
+    def protocol_breaches(self) -> int:
+        """How often the design broke AXI since the device was opened."""
+        return self._library.sim_breaches(self._handle)
+
     def step(self, cycles: int) -> None:
         """Lets time pass."""
         self._library.sim_step(self._handle, cycles)

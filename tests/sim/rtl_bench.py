@@ -50,8 +50,10 @@ class Bench:
         self.prepared = self._prepare()
 
     def _prepare(self) -> CommandList:
-        handles = [(self.driver.load(job.case.weights), job.case.tokens) for job in self.jobs]
-        prepared = self.driver.prepare(handles)
+        self.handles = [self.driver.load(job.case.weights) for job in self.jobs]
+        prepared = self.driver.prepare(
+            [(handle, job.case.tokens) for handle, job in zip(self.handles, self.jobs, strict=True)]
+        )
         for index, (job, command) in enumerate(zip(self.jobs, prepared.commands, strict=True)):
             case = job.case
             blockfloat.pack_activations(
