@@ -1,9 +1,14 @@
-"""The generation loop: prompt in, tokens out one by one, each with what it cost."""
+"""The generation loop: prompt in, tokens out, pass by pass, each with what it cost.
+
+A pass over the weights reads one token or, with a guesser, that token and guesses of what follows.
+The sampler then chooses after each of them as it would have without guesses; the first choice that
+is not the guess ends the pass, and the cache forgets the rest. So the tokens are the same.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +17,7 @@ import numpy as np
 from host.cache import ContextError
 from host.counters import Counters
 from host.model import Transformer
+from host.stop import StopStream, TextStream
 
 
 class Sampler(Protocol):
@@ -21,29 +27,36 @@ class Sampler(Protocol):
         """From logits [vocabulary] float32 and all tokens so far, the prompt's included."""
 
 
-class TextStream(Protocol):
-    """Turns tokens into text piece by piece (host/tokenizer.py)."""
+class Guesser(Protocol):
+    """Guesses what follows (host/guess/guesser.py)."""
 
-    def push(self, token: int) -> str:
-        """The text that is complete with this token."""
+    def begin(self, prompt: Sequence[int]) -> None:
+        """A new text begins."""
 
-    def finish(self) -> str:
-        """What was held back."""
+    def guess(self, most: int) -> list[int]:
+        """At most ``most`` tokens that may follow the text so far; often none."""
+
+    def learn(self, tokens: Sequence[int], guessed: int) -> None:
+        """What a pass wrote, and how many tokens were guessed for it."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One step of the loop: the prompt's prefill, or one token's decode."""
+    """One step of the loop: the prompt's prefill, or a pass of decode."""
 
     phase: str
     """``prefill`` or ``decode``."""
-    token: int
-    """What was chosen from its logits."""
+    tokens: list[int]
+    """What it wrote: one token, and one more for each guess that was right."""
     text: str
-    """What it added to the text; empty while a character is incomplete."""
+    """What they added to the text; empty while a character is incomplete."""
     operations: dict[str, Counters]
     seconds: float
     """On this machine, whatever the device."""
+    guessed: int = 0
+    """Tokens that were guessed for it."""
+    accepted: int = 0
+    """Those of them that were right."""
 
 
 @dataclass
@@ -55,12 +68,12 @@ class Generation:
     reused_tokens: int = 0
     """Of the prompt, those whose keys and values the cache held already."""
     stop_reason: str = "max_tokens"
-    """``eos``, ``max_tokens``, ``context`` (full) or ``interrupted``."""
+    """``eos``, ``stop`` (string), ``max_tokens``, ``context`` (full) or ``interrupted``."""
 
     @property
     def tokens(self) -> list[int]:
         """The tokens written, the one that ended the text included."""
-        return [step.token for step in self.passes]
+        return [token for step in self.passes for token in step.tokens]
 
     @property
     def text(self) -> str:
@@ -106,10 +119,12 @@ def generate(
     max_tokens: int,
     tally: dict[str, Counters],
     likeliest: int | None = None,
+    stops: Sequence[str] = (),
+    guesser: Guesser | None = None,
     emit: Callable[[str], None] = lambda text: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Generation:
-    """Writes until an end token, ``max_tokens``, a full context or Ctrl-C.
+    """Writes until an end token, a stop string, ``max_tokens``, a full context or Ctrl-C.
 
     Args:
         model: its cache is empty, or holds the beginning of the prompt (``KvCache.reuse``).
@@ -118,46 +133,106 @@ def generate(
         eos: tokens that end the text.
         tally: the driver's counters by operation; they give each pass its cost.
         likeliest: how many of the largest logits the sampler looks at; None for all of them.
+        stops: strings that end the text; they are not part of it.
+        guesser: guesses for each pass of decode; None decodes one token a pass.
         emit: called with each piece of text as it comes.
         progress: called with (prompt tokens done, all) in prefill.
 
     Raises:
         ContextError: the prompt is longer than the context.
+        StopError: stop strings that make no sense.
     """
     check_prompt(len(prompt), model.cache.context)
+    run = _Run(model, sampler, StopStream(stream, stops), frozenset(eos), max_tokens, list(prompt))
     result = Generation(len(prompt), reused_tokens=model.cache.length)
     meter = Meter(tally)
-    past, todo, phase = list(prompt), prompt[model.cache.length :], "prefill"
+    if guesser is not None:
+        guesser.begin(prompt)
     try:
-        while True:
-            told = progress if phase == "prefill" else _quiet
-            logits = model.forward(todo, likeliest=likeliest, progress=told, copy=False)
-            token = sampler.choose(logits[0], past)
-            ended = _end(token, eos, model, len(result.passes) + 1, max_tokens)
-            text = "" if token in eos else stream.push(token)
-            if ended:
-                text += stream.finish()
-            result.passes.append(Pass(phase, token, text, *meter.lap()))
-            emit(text)
-            if ended:
-                result.stop_reason = ended
-                return result
-            past.append(token)
-            todo, phase = [token], "decode"
+        while not run.ended:
+            guess = [] if guesser is None or not result.passes else guesser.guess(run.room)
+            told = _quiet if result.passes else progress
+            logits = run.forward(guess, likeliest, told)
+            tokens, text, accepted = run.choose(logits, guess)
+            if guesser is not None:
+                guesser.learn(tokens, len(guess))
+            phase = "decode" if result.passes else "prefill"
+            step = Pass(phase, tokens, "".join(text), *meter.lap(), len(guess), accepted)
+            result.passes.append(step)
+            for piece in text:
+                emit(piece)
+        result.stop_reason = run.ended
     except KeyboardInterrupt:
         result.stop_reason = "interrupted"
-        return result
+    finally:
+        run.forget_guesses(result.prompt_tokens + len(result.tokens) - 1)
+    return result
 
 
-def _end(token: int, eos: Collection[int], model: Transformer, count: int, most: int) -> str:
-    """Why the text ends with this token; empty when it goes on."""
-    if token in eos:
-        return "eos"
-    if count >= most:
-        return "max_tokens"
-    if model.cache.length >= model.cache.context:
-        return "context"
-    return ""
+@dataclass
+class _Run:
+    """The state of one text between passes."""
+
+    model: Transformer
+    sampler: Sampler
+    stream: StopStream
+    eos: frozenset[int]
+    max_tokens: int
+    past: list[int]
+    """The prompt and what was written."""
+    written: int = 0
+    """Tokens of ``past`` that are not the prompt's."""
+    ended: str = ""
+    """Why the text ended; empty while it goes on."""
+
+    @property
+    def room(self) -> int:
+        """Guesses that the next pass has a use for: context and ``max_tokens`` end the others."""
+        context = self.model.cache.context - self.model.cache.length
+        return min(context, self.max_tokens - self.written) - 1
+
+    def forward(
+        self, guess: list[int], likeliest: int | None, progress: Callable[[int, int], None]
+    ) -> np.ndarray:
+        """Logits after what the cache does not hold yet, and after each guess: [1 + guesses, V]."""
+        todo = self.past[self.model.cache.length :] + guess
+        return self.model.forward(todo, bool(guess), likeliest, progress, copy=False)
+
+    def choose(self, logits: np.ndarray, guess: list[int]) -> tuple[list[int], list[str], int]:
+        """Tokens chosen from a pass's logits, their texts, and how many of them were guessed."""
+        tokens: list[int] = []
+        texts: list[str] = []
+        for row, guessed in zip(logits, [*guess, None], strict=True):
+            token = self.sampler.choose(row, self.past)
+            tokens.append(token)
+            texts.append(self._take(token))
+            if self.ended or token != guessed:
+                break
+        self.forget_guesses(len(self.past) - 1)
+        right = sum(token == guessed for token, guessed in zip(tokens, guess, strict=False))
+        return tokens, texts, right
+
+    def forget_guesses(self, length: int) -> None:
+        """Leaves what belongs to the text in the cache: its first ``length`` tokens."""
+        cache = self.model.cache
+        cache.truncate(max(0, min(length, cache.length)))
+
+    def _take(self, token: int) -> str:
+        """Adds a token to the text and decides whether it ends with it."""
+        text = "" if token in self.eos else self.stream.push(token)
+        self.past.append(token)
+        self.written += 1
+        self.ended = self._end(token)
+        return text + self.stream.finish() if self.ended else text
+
+    def _end(self, token: int) -> str:
+        if token in self.eos:
+            return "eos"
+        if self.stream.stopped:
+            return "stop"
+        if self.written >= self.max_tokens:
+            return "max_tokens"
+        return "context" if len(self.past) > self.model.cache.context else ""
 
 
 def _quiet(done: int, total: int) -> None:

@@ -56,11 +56,17 @@ class TopHead:
         """Logits in which the ``count`` largest are right, and those equal to them by row.
 
         Args:
-            activations: [1, K] float32.
+            activations: [tokens, K] float32; each token is a matmul of its own.
 
         Returns:
-            [1, N] float32: logits, or minus infinity for rows that are certainly not among them.
+            [tokens, N] float32: logits, or minus infinity for rows that are certainly not among
+            them.
         """
+        rows = [self._likeliest(token[None], count) for token in activations]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _likeliest(self, activations: np.ndarray, count: int) -> np.ndarray:
+        """``likeliest`` of one token."""
         terms = activations if self._split is None else self._split(activations)
         found = self._accelerator.matmul(self._handle, terms, top_k=self._top_k)
         if self._split is None:

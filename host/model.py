@@ -133,6 +133,11 @@ class Transformer:
         """Tokens between which the head decides, of each pass; 0: all of them."""
         return self._head.top_k if isinstance(self._head, TwoStepHead) else 0
 
+    def observe_head(self, observer: Callable[[np.ndarray, np.ndarray], None]) -> None:
+        """Shows a head in two steps' inputs and logits to ``observer``; other heads have none."""
+        if isinstance(self._head, TwoStepHead):
+            self._head.observer = observer
+
     def forward(
         self,
         tokens: np.ndarray | list[int],
@@ -146,7 +151,7 @@ class Transformer:
         Args:
             tokens: [count] ids.
             all_logits: of every token, not only of the last one.
-            likeliest: of the last token, how many of the largest logits matter; the others may be
+            likeliest: of each token, how many of the largest logits matter; the others may be
                 minus infinity. None for all of them.
             progress: called with (tokens done, all) after each pass.
             copy: False may give a view that the next call overwrites: nothing is allocated then.
@@ -166,7 +171,7 @@ class Transformer:
             self._pass(part)
             done = start + len(part)
             if all_logits:
-                parts.append(self._read_logits(len(part), 0))
+                parts.append(self._read_logits(len(part), 0, likeliest))
             elif done == len(ids):
                 parts.append(self._read_logits(len(part), len(part) - 1, likeliest))
             if copy or done < len(ids):

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from host.counters import Counters, total
 from host.generate import Generation, Pass
+from host.guess.tally import GuessTally
 from host.model import OPERATIONS
 from host.power import Energy
 from host.transports import BOARD_DEVICES
@@ -57,8 +58,12 @@ class Report:
     source: str
     """The model: path and packing."""
     head: Head = field(default_factory=Head)
+    guess: str = "off"
+    """How many guesses a pass could carry: ``auto``, ``off`` or a number."""
     energy: Energy = field(default_factory=Energy)
     """Of the whole board while the run lasted; no samples without a sensor."""
+    ran: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Commands by (operation, ``fabric`` or ``cpu``): what the plan said, as it was done."""
 
     @property
     def label(self) -> str:
@@ -76,6 +81,11 @@ class Report:
         return [step for step in self.generation.passes if phase in (None, step.phase)]
 
     @property
+    def guesses(self) -> GuessTally:
+        """What guessing did in decode."""
+        return GuessTally.of(self.guess, self.generation.passes)
+
+    @property
     def computed_tokens(self) -> int:
         """Tokens of the prompt that went through the model: not those that the cache held."""
         return self.generation.prompt_tokens - self.generation.reused_tokens
@@ -86,7 +96,7 @@ class Report:
         cycles = sum(self.cycles(total(step.operations.values())) for step in steps)
         if not cycles:
             return None
-        tokens = len(steps) if phase == "decode" else self.computed_tokens
+        tokens = _written(steps) if phase == "decode" else self.computed_tokens
         return tokens * self.config.clock_mhz * 1e6 / cycles
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,6 +113,7 @@ class Report:
             "device": self.device,
             "config": config.name,
             "digest": f"{digest(config):016x}",
+            "ran": {f"{name} on {place}": count for (name, place), count in self.ran.items()},
             "head": {
                 "top_k": self.head.top_k or None,
                 "full_passes": self.head.full_passes,
@@ -113,7 +124,8 @@ class Report:
                 "prefill": self._cost(_sum(self.passes("prefill"))),
                 "decode": self._cost(_sum(self.passes("decode"))),
             },
-            "per_token": [self._token(step) for step in self.passes()],
+            "guess": self.guesses.as_dict(),
+            "per_pass": [self._pass(step) for step in self.passes()],
             "operations": self._operations(self.passes()),
             "speed": {
                 "value": self.tokens_per_second("decode"),
@@ -151,12 +163,14 @@ class Report:
             "stalls": cost.stalls,
         }
 
-    def _token(self, step: Pass) -> dict[str, Any]:
+    def _pass(self, step: Pass) -> dict[str, Any]:
         cost = total(step.operations.values())
         return {
-            "token": step.token,
+            "tokens": step.tokens,
             "text": step.text,
             "phase": step.phase,
+            "guessed": step.guessed,
+            "accepted": step.accepted,
             "cycles": self.cycles(cost),
             "bytes_read": cost.bytes_read,
             "bytes_written": cost.bytes_written,
@@ -191,6 +205,11 @@ def _sum(steps: list[Pass]) -> Counters:
     return total(by_operation(steps).values())
 
 
+def _written(steps: list[Pass]) -> int:
+    """Tokens that passes wrote."""
+    return sum(len(step.tokens) for step in steps)
+
+
 def table(report: Report) -> Table:
     """The cost by operation, of one decoded token and in total. Fits 80 columns."""
     decode = report.passes("decode")
@@ -210,12 +229,12 @@ def table(report: Report) -> Table:
         result.add_column(heading, justify="right")
     operations = by_operation(report.passes())
     each = by_operation(decode)
+    whole, written = _sum(decode), _written(decode)
     for name, cost in operations.items():
         part = each.get(name, Counters())
-        result.add_row(name, *_each(report, part, _sum(decode), len(decode)), *_all(report, cost))
+        result.add_row(name, *_each(report, part, whole, written), *_all(report, cost))
     result.add_section()
-    whole = _sum(decode)
-    sums = (*_each(report, whole, whole, len(decode)), *_all(report, total(operations.values())))
+    sums = (*_each(report, whole, whole, written), *_all(report, total(operations.values())))
     result.add_row("all", *sums)
     return result
 
@@ -252,9 +271,16 @@ def _caption(report: Report) -> str:
         f"{run.prompt_tokens} prompt tokens, {len(run.tokens)} written, stopped by"
         f" {run.stop_reason}, {sum(step.seconds for step in run.passes):.1f} s on this machine."
         f" Cycles are {report.label}.{_head(report.head)}{_power(report)}\n"
+        f"{_guesses(report.guesses)}"
         f"{report.label.capitalize()} speed at {report.config.clock_mhz:g} MHz:"
         f" {', '.join(speeds) or 'no token'}.\nIt covers {SCOPES[report.label]}."
     )
+
+
+def _guesses(guesses: GuessTally) -> str:
+    """A line of the caption, when there was guessing."""
+    sentence = guesses.sentence()
+    return sentence and sentence + "\n"
 
 
 def _power(report: Report) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,15 +14,18 @@ from host.chat import ChatTemplate
 from host.crosscheck import CheckedAccelerator
 from host.driver import Accelerator, memory_needed
 from host.generate import check_prompt, generate
+from host.guess.cost import PassCost
+from host.guess.guesser import Guesser, most_guesses
 from host.head import HeadError, check_top_k
-from host.linear import AcceleratorBackend
+from host.linear import AcceleratorBackend, Placement
 from host.model import Transformer, matrices
+from host.plan.planner import pass_cost
 from host.report import Head, Report
 from host.sampling import Sampler, Sampling
 from host.tokenizer import Tokenizer
 from host.transport import names, open_device
 from host.transports import BOARD_DEVICES
-from host.weights import Model
+from host.weights import Integers, Model
 from spec.config import Config
 from spec.errors import ToolError, UserError
 
@@ -131,7 +136,7 @@ class Session:
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
         head_top_k: int = 0, check_every: int = 0, threads: int | None = None,
-        cache: str | None = None, **options: Any,
+        cache: str | None = None, plan: Placement | None = None, **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
@@ -140,6 +145,7 @@ class Session:
             check_every: compute one matmul in this many again on the processor; 0 for none.
             threads: of attention, and of the device cpu; None for one per processor.
             cache: the KV cache's format, ``fp16`` (None) or ``int8``.
+            plan: where each matmul runs (host/plan); None: all on the device.
             options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
@@ -166,12 +172,17 @@ class Session:
             accelerator.tally.clear()
         transformer = Transformer(
             model,
-            AcceleratorBackend(accelerator, head_top_k=head_top_k, fine=model.fine),
+            AcceleratorBackend(
+                accelerator, head_top_k=head_top_k, fine=model.fine, plan=plan, threads=threads
+            ),
             context,
             lambda done, total: progress("packing weights", done, total),
             cache,
             threads,
         )
+        # The matrices are in the device's memory now: whoever called may let go of theirs.
+        head = model.head if model.fine is None else model.fine
+        model = transformer.model = dataclasses.replace(model, layers=(), head=head)
         return cls(model, accelerator, transformer, transformer.candidates or head_top_k)
 
     def run(
@@ -182,10 +193,14 @@ class Session:
         max_tokens: int,
         emit: Callable[[str], None] = lambda text: None,
         progress: Progress = quiet,
+        stops: Sequence[str] = (),
+        guesser: Guesser | None = None,
     ) -> Report:
         """Answers one prompt. What the cache holds of its beginning is not computed again.
 
         Args:
+            stops: strings that end the text.
+            guesser: guesses for each pass (``Session.guesser``); the tokens are the same without.
             emit: called with each piece of text as it comes.
 
         Raises:
@@ -197,7 +212,9 @@ class Session:
         check_head(self.head_top_k, sampling, "--head int8" if two_step else "--head-top-k full")
         check_prompt(len(prompt), self.transformer.cache.context)
         self.transformer.cache.reuse(prompt)
+        _trim()
         full_before = self.transformer.full_passes
+        ran_before = dict(self.accelerator.ran)
         generation = generate(
             self.transformer,
             prompt,
@@ -207,13 +224,63 @@ class Session:
             max_tokens=max_tokens,
             tally=self.accelerator.tally,
             likeliest=sampling.candidates if self.head_top_k else None,
+            stops=stops,
+            guesser=guesser,
             emit=emit,
             progress=lambda done, total: progress("reading the prompt", done, total),
         )
         head = Head(self.head_top_k, self.transformer.full_passes - full_before, two_step)
         device = self.accelerator.transport.name
-        return Report(generation, device, self.accelerator.config, self.model.source, head)
+        ran = {
+            key: count - ran_before.get(key, 0)
+            for key, count in self.accelerator.ran.items()
+            if count > ran_before.get(key, 0)
+        }
+        mode = "off" if guesser is None else guesser.mode
+        config = self.accelerator.config
+        return Report(generation, device, config, self.model.source, head, guess=mode, ran=ran)
+
+    def guesser(self, option: str, phrases: Sequence[Sequence[int]] = ()) -> Guesser | None:
+        """What ``--guess auto|off|N`` asks for; None for no guesses.
+
+        Args:
+            phrases: token lists in which guesses are looked up, beside prompt and answer.
+
+        Raises:
+            GuessError: no such number of guesses.
+            ToolError: ``auto`` needs the cost of a pass, and nothing here knows it.
+        """
+        config = self.accelerator.config
+        fixed = most_guesses(option, config)
+        if fixed == 0 or config.tokens == 1:
+            return None
+        most, cost = (config.tokens - 1, self.pass_cost()) if fixed is None else (fixed, None)
+        return Guesser(most, cost, self.model.eos_tokens, phrases)
+
+    def pass_cost(self) -> PassCost:
+        """Seconds of a pass on the board, as the planner models it for this configuration.
+
+        Raises:
+            ToolError: neither stored cycles nor a model of the fabric.
+        """
+        model, config = self.model, self.accelerator.config
+        integers = model.head if isinstance(model.head, Integers) else None
+        bits = f"int{integers.bits}" if integers else "int8"
+        group = max(config.group, integers.group if integers else 0)
+        head = bits if model.fine is None else "two-step"
+        cost = pass_cost(model.shape, config, head, group)
+        for tokens in (1, config.tokens):
+            cost(tokens, 0)
+        return cost
 
     def close(self) -> None:
         """Releases the device."""
         self.accelerator.close()
+
+
+def _trim() -> None:
+    """Gives memory that was freed back to the system; what a checkpoint took stays with the
+    process otherwise (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -20,13 +20,13 @@ read_verilog -sv design.v
 hierarchy -top kria_llm
 proc
 flatten
-opt -full
-memory -nomap
+opt_expr
 opt_clean
+memory -nomap
 techmap
-opt
+opt_clean
 dfflegalize -cell $_DFF_P_ 01 -cell $_DFFE_PP_ 01
-opt
+opt_clean
 abc -g AND,OR,XOR,MUX
 opt_clean
 delete t:$scopeinfo

@@ -13,18 +13,23 @@ import typer
 from rich.console import Console
 
 from host import checkpoint, default_model, export
-from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind
+from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind, overrides
 from host.cpu import MAX_THREADS
 from host.generate import check_prompt
+from host.guess.guesser import Guesser, most_guesses
+from host.guess.phrases import encode_phrases, read_phrases
 from host.head import check_top_k
+from host.plan.planner import check_overrides, plan
 from host.power import Meter
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
 from host.session import Session, check_head, choose_context, encode_prompt, require_device
+from host.stop import check_stops
 from host.two_step import two_step
 from spec import config as configuration
 from spec.commands import TOP_K_MAX
+from spec.errors import ToolError
 
 
 def generate(
@@ -88,6 +93,26 @@ def generate(
             metavar="N|full",
         ),
     ] = "full",
+    guess: Annotated[
+        str,
+        typer.Option(
+            help="Guesses of the next tokens that a pass verifies, looked up in prompt and answer:"
+            " 'auto' as many as pay, 'off', or the number. The text is the same.",
+            metavar="auto|off|N",
+        ),
+    ] = "auto",
+    phrases: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text file of sentences, lists or formats that answers use: guesses are looked"
+            " up there as well. Blank lines separate what does not belong together.",
+            show_default=False,
+        ),
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End before this text; may be given several times.", show_default=False),
+    ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -119,6 +144,17 @@ def generate(
     cache: Annotated[
         str, typer.Option(help="Keys and values of past tokens: fp16, or int8 in half the memory.")
     ] = "fp16",
+    planned: Annotated[
+        bool,
+        typer.Option("--plan", help="Run each matmul where `kria-llm plan` puts it."),
+    ] = False,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --plan: OPERATION=cpu or fabric, as for `kria-llm plan`.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
     ] = False,
@@ -143,6 +179,10 @@ def generate(
 
         kria-llm generate "Explain DDR" --model ./Qwen2.5-0.5B-Instruct-AWQ --json
 
+        kria-llm generate "Count from 1 to 20." --guess off --stop "10"
+
+        kria-llm generate "List the parts of a bicycle." --phrases parts.txt
+
     `--device rtl` simulates the generated hardware clock by clock: seconds per token.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
@@ -154,8 +194,15 @@ def generate(
             )
         check_head(TOP_K_MAX, sampling, "--head int8")
     check_head(entries, sampling)
+    asked = overrides(override or [])
+    if asked and not planned:
+        raise OptionError("--override changes a plan: give --plan as well")
+    check_overrides(asked, head)
     shape = configuration.load(config)
     _check_kernels(threads, cache)
+    most_guesses(guess, shape)
+    stops = check_stops(stop or [])
+    paragraphs = read_phrases(phrases) if phrases is not None else []
     require_device(device)
     if memory is not None and device != "rtl":
         raise OptionError(f"--memory is of the device rtl; {device} has no memory timing: drop it")
@@ -171,6 +218,11 @@ def generate(
             weights = two_step(weights)
         limit = choose_context(weights, context)
         check_prompt(len(tokens), limit)
+        followed = None
+        if planned:
+            length = max(1, min(len(tokens) + max_tokens, limit))
+            name, size = model or "SmolLM2-135M-Instruct", len(tokens)
+            followed = plan(name, weights.shape, shape, length, size, head, group, asked)
         options: dict[str, Any] = {} if memory is None else {"memory": memory}
         session = Session.open(
             weights,
@@ -182,8 +234,10 @@ def generate(
             check_every,
             threads,
             cache,
+            followed,
             **options,
         )
+        del weights, source  # the matrices are in the device's memory: they need not be held twice
         if chat.note and not raw:
             console.print(f"note: {chat.note}")
 
@@ -193,8 +247,11 @@ def generate(
                 sys.stdout.write(text)
                 sys.stdout.flush()
 
+        guesser = _guesser(session, guess, encode_phrases(tokenizer, paragraphs), console)
         with Meter() as meter:
-            report = session.run(tokens, tokenizer, sampling, max_tokens, emit, stages.update)
+            report = session.run(
+                tokens, tokenizer, sampling, max_tokens, emit, stages.update, stops, guesser
+            )
         report = dataclasses.replace(report, energy=meter.energy)
         tally = session.accelerator.tally
         session.close()
@@ -211,6 +268,17 @@ def _check_kernels(threads: int | None, cache: str) -> None:
         raise OptionError(f"--threads must lie in 1..{MAX_THREADS}, got {threads}")
     if cache not in ("fp16", "int8"):
         raise OptionError(f"--cache must be fp16 or int8, got {cache!r}")
+
+
+def _guesser(
+    session: Session, option: str, phrases: list[list[int]], console: Console
+) -> Guesser | None:
+    """What ``--guess`` asks for; ``auto`` does without, and says so, where costs are unknown."""
+    try:
+        return session.guesser(option, phrases)
+    except ToolError as error:
+        console.print(f"note: no guesses are made: {error}")
+        return None
 
 
 def _head_entries(text: str) -> int:

@@ -42,17 +42,26 @@ def timed(matrix: Matrix, vectors: int, top_k: int = 0) -> Timed:
         ToolError: not in the table, and no analytic model is installed.
     """
     config = matrix.config
-    key = [matrix.rows, matrix.columns, matrix.bits, matrix.group, vectors, top_k]
-    stored = _stored()
-    if all(getattr(config, name) == value for name, value in stored["config"].items()):
-        for *known, cycles in stored["matmuls"]:
-            if known == key:
-                return Timed(cycles, "simulated")
+    known = _known(matrix, top_k)
+    if vectors in known:
+        return Timed(known[vectors], "simulated")
+    if known and min(known) < vectors < max(known):
+        below, above = max(n for n in known if n < vectors), min(n for n in known if n > vectors)
+        part = (vectors - below) / (above - below)
+        return Timed(round(known[below] + part * (known[above] - known[below])), "modelled")
     fields = commands.matmul(
         matrix, vectors, weights=0, weight_stride=0, activations=0, activation_stride=0, results=0,
         top_k=top_k,
     )  # fmt: skip
     return Timed(_model()(config, fields, MEMORY), "modelled")
+
+
+def _known(matrix: Matrix, top_k: int) -> dict[int, int]:
+    """Stored cycles of a matrix by number of vectors; between them they grow evenly."""
+    stored, key = _stored(), [matrix.rows, matrix.columns, matrix.bits, matrix.group]
+    if any(getattr(matrix.config, name) != value for name, value in stored["config"].items()):
+        return {}
+    return {row[4]: row[6] for row in stored["matmuls"] if row[:4] == key and row[5] == top_k}
 
 
 @lru_cache(maxsize=1)

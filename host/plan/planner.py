@@ -6,7 +6,7 @@ processor waits for it, and the other way round, since each operation needs the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -258,6 +258,17 @@ def plan(
         tuple(maker.a_pass("prefill", depth + max(0.0, (prompt - tokens) / 2), tokens)),
         tokens, overrides,
     )  # fmt: skip
+
+
+def pass_cost(
+    shape: Dimensions, config: Config, head: str = "two-step", group: int = 64
+) -> Callable[[int, int], float]:
+    """What a pass of decode costs: (tokens in it, positions before it) -> seconds, as modelled.
+
+    Every token of the pass gets its logits: so much does it cost to verify guesses.
+    """
+    maker = _Maker(shape, config, head, group, {})
+    return lambda tokens, past: sum(one.seconds for one in maker.a_pass("decode", past, tokens))
 
 
 def check_overrides(overrides: Mapping[str, str], head: str) -> None:

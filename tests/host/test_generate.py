@@ -188,13 +188,13 @@ def test_the_report_adds_up(monkeypatch):
         f"{digest(TINY):016x}",
     )
     assert data["prompt_tokens"] == 3
-    assert data["tokens"] == len(data["token_ids"]) == len(data["per_token"])
+    assert data["tokens"] == len(data["token_ids"]) == len(data["per_pass"])
     assert list(data["operations"]) == list(OPERATIONS)
     assert sum(part["share"] for part in data["operations"].values()) == pytest.approx(1)
     for name in ("cycles", "bytes_read", "bytes_written"):
         whole = data["totals"][name]
         assert whole == sum(part[name] for part in data["operations"].values())
-        assert whole == sum(step[name] for step in data["per_token"])
+        assert whole == sum(step[name] for step in data["per_pass"])
         assert whole == sum(data["totals"][phase][name] for phase in ("prefill", "decode"))
     assert data["speed"]["label"] == data["totals"]["label"] == "modelled"
     assert "not included" in data["speed"]["scope"]
@@ -221,7 +221,7 @@ def made_up(device: str) -> Report:
             name: Counters(1, cycles * scale, beats * scale * KV260.beat_bytes, 16 * scale)
             for name, cycles, beats in (("qkv", 10, 8), ("head", 40, 32))
         }
-        passes.append(Pass(phase, 9, "x", costs, 0.5))
+        passes.append(Pass(phase, [9], "x", costs, 0.5))
     return Report(Generation(4, passes), device, KV260, "a model")
 
 

@@ -18,7 +18,10 @@ FOUR = dataclasses.replace(
 )
 """Four ports of 32 bits, one token."""
 
-CONFIGS = (TINY, WIDE, FOUR)
+DOUBLE = dataclasses.replace(TINY, name="double", ports=2, tokens=1)
+"""Beats of 64 int4 values: a group of 32 can leave the last chunk half empty."""
+
+CONFIGS = (TINY, WIDE, FOUR, DOUBLE)
 RESULTS = ("fp32", "bf16", "top-k")
 STALLS = ("stalls", "none")
 
@@ -34,7 +37,8 @@ def _of(config: Config) -> Iterator[str]:
         yield f"{config.name}/int{bits}/group{group}/{result}/{stall}"
     for tokens, result in itertools.product(range(1, config.tokens + 1), RESULTS):
         yield f"{config.name}/M={tokens}/{result}"
-    for rows, chunks in itertools.product(("part", "whole", "several"), ("part", "whole")):
+    ragged = ("part", "whole") if config.lanes > config.group else ("whole",)
+    for rows, chunks in itertools.product(("part", "whole", "several"), ragged):
         yield f"{config.name}/rows={rows}/last-chunk={chunks}"
 
 
