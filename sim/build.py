@@ -72,9 +72,10 @@ class Recipe:
 
     @property
     def compiler_flags(self) -> str:
-        """Flags of every C++ file; hidden symbols, because only the C ABI is called."""
+        """Flags of every C++ file. Nothing replaces a symbol of the library, which the compiler must
+        be told to let the design's functions call one another directly: a fifth faster."""
         macros = [f"-D{name}={value}" for name, value in self.macros.items()]
-        return " ".join(["-std=c++17", "-fPIC", *macros])
+        return " ".join(["-std=c++17", "-fPIC", "-fno-semantic-interposition", *macros])
 
     @property
     def verilator_flags(self) -> tuple[str, ...]:
