@@ -72,8 +72,8 @@ class Recipe:
 
     @property
     def compiler_flags(self) -> str:
-        """Flags of every C++ file; no one replaces a symbol of the library, so its functions call one
-        another directly."""
+        """Flags of every C++ file. Nobody replaces a symbol of the library: its functions may call
+        one another directly."""
         macros = [f"-D{name}={value}" for name, value in self.macros.items()]
         return " ".join(["-std=c++17", "-fPIC", "-fno-semantic-interposition", *macros])
 
