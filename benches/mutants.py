@@ -20,8 +20,8 @@ from hwgen import generate
 from hwgen.synthesis import yosys
 from spec.config import Config
 
-SELECT_OFFSET = 0xFFF0
-"""Offset that selects a mutant by its number; 0 is the design as it is."""
+SELECT_OFFSET = 0xF000
+"""A write to this offset plus a mutant's number selects it; 0 is the design as it is."""
 
 CANDIDATES = 4000
 """Mutations that Yosys proposes, spread over the design; the sample is drawn from them."""
@@ -114,8 +114,8 @@ def _wrapper(config: Config, width: int) -> str:
 module kria_llm({declared});
   reg [{width - 1}:0] selected = 0;
   always @(posedge aclk)
-    if (s_axi_control_awvalid & s_axi_control_wvalid & s_axi_control_awaddr == {SELECT_OFFSET})
-      selected <= s_axi_control_wdata[{width - 1}:0];
+    if (s_axi_control_awvalid & s_axi_control_awaddr >= {SELECT_OFFSET})
+      selected <= s_axi_control_awaddr[{width - 1}:0];
   mutants held(.mutant(selected), {joined});
 endmodule
 """

@@ -1,6 +1,7 @@
 """Mutation score: how many changes of the design the vectors notice.
 
-``python -m benches.mutation [COUNT] [SEED]`` prints a JSON line per mutant, then the score.
+``python -m benches.mutation [COUNT] [SEED] [NUMBER ...]`` prints a JSON line for each mutant, or
+for those with the numbers, then the score.
 The vectors are those of the device's tests in a compact form: matmuls of all formats against
 golden, the same with random pauses, every register, every error and the recovery from it, cycles
 and counters as without a mutant.
@@ -13,7 +14,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
 import numpy as np
@@ -33,6 +34,9 @@ CONFIG = dataclasses.replace(
 """Small, with more than one of everything."""
 
 WATCHDOG = 3000
+
+MANY = 20_000
+"""Rows of the largest matrix, which only a top-k is asked of."""
 
 Observed = list[object]
 
@@ -71,12 +75,19 @@ class Subject:
         )  # fmt: skip
         jobs = [Job(dense(*shape, seed), fmt) for seed, (*shape, fmt) in enumerate(shapes)]
         jobs += [Job(cases.draw(20, 256, 4, 64, tokens, seed)) for seed in range(4)]
+        jobs.append(Job(dense(MANY, 32, 8, 32, tokens, 20)))
         with mock.patch.object(source, "verilog", lambda config: self.verilog):
             bench = Bench(self.config, jobs, stall_seed=self.stall_seed)
-        top = {0: 4, 4: 50, 6: 24, 7: 12, 3: 2}
-        self.top = bench.driver.prepare([(bench.handles[at], tokens, k) for at, k in top.items()])
-        for command, index in zip(self.top.commands, top, strict=True):
+        top = (
+            (0, 4), (4, 50), (6, 24), (7, 12), (3, 2), (6, 64), (6, 34), (4, 18), (7, 10), (6, 46),
+            (8, 20), (9, 8),
+        )  # fmt: skip
+        self.top = bench.driver.prepare([(bench.handles[at], tokens, k) for at, k in top])
+        for command, (index, _) in zip(self.top.commands, top, strict=True):
             command.activations.array[:] = bench.prepared.commands[index].activations.array
+        self.many = bench.driver.prepare([(bench.handles[-1], tokens, 64)])
+        source_values = bench.prepared.commands[-1].activations.array
+        self.many.commands[0].activations.array[:] = source_values
         self.image = bench.device.memory.copy()
         return bench
 
@@ -87,16 +98,16 @@ class Subject:
             self.bench.close()
             self.bench = self._open()
         with contextlib.suppress(DeviceError):
-            self.bench.device.write_register(SELECT_OFFSET, number)
+            self.bench.device.write_register(SELECT_OFFSET + number, 0)
         self.bench.device.memory[:] = self.image
         self.bench.device.clear_injections()
         self.bench.device.reset()
 
     def run(self, *, count: int | None = None) -> Observed:
-        """The list: results, held error, counters, cycles."""
+        """The list but for its last command: results, held error, counters, cycles."""
         self.bench.spoil()
         begin = self.bench.device.simulated_cycles
-        self.bench.start(count=count)
+        self.bench.start(count=len(self.bench.jobs) - 1 if count is None else count)
         return [*self.end(), self.bench.device.simulated_cycles - begin]
 
     def end(self) -> Observed:
@@ -104,7 +115,7 @@ class Subject:
         bench = self.bench
         bench.device.wait(60)
         held = [bench.driver.read(name) for name in HELD]
-        found = [command.results.array.tobytes() for command in bench.prepared.commands]
+        found = [command.results.array.tobytes() for command in bench.prepared.commands[:-1]]
         counted = [bench.driver.read(name) for name in registers.COUNTERS]
         for _ in range(200):
             if not registers.decode("status", bench.driver.read("status"))["draining"]:
@@ -221,7 +232,7 @@ def see_faults(subject: Subject) -> Iterator[object]:
 def see_orders(subject: Subject) -> Iterator[object]:
     """Doorbells while busy, empty lists, a list outside the memory, resets in the middle."""
     bench = subject.bench
-    bench.start()
+    bench.start(count=len(bench.jobs) - 1)
     bench.device.step(50)
     bench.driver.write("doorbell", 1)
     bench.clear()
@@ -230,7 +241,7 @@ def see_orders(subject: Subject) -> Iterator[object]:
     bench.start(address=0x12_3456_6000, count=1)
     yield subject.end()
     for cycles in (20, 300, 900, 1700, 2600):
-        bench.start()
+        bench.start(count=len(bench.jobs) - 1)
         bench.device.step(cycles)
         bench.driver.write("control", registers.encode("control", reset=1))
         yield subject.end()
@@ -239,10 +250,42 @@ def see_orders(subject: Subject) -> Iterator[object]:
     yield subject.run()
 
 
+def see_addresses(subject: Subject) -> Iterator[object]:
+    """Good descriptors with random addresses, strides and tags: which burst fails, and where."""
+    bench = subject.bench
+    random = np.random.default_rng(9)
+    good = bench.prepared.buffer.array.copy()
+    for number in range(60):
+        index = number % 4
+        values = {
+            name: int(random.integers(1 << commands.BY_NAME[name].width)) & -commands.ALIGNMENT
+            for name in commands.ALIGNED if random.random() < 0.5
+        }  # fmt: skip
+        bench.set_fields(bench.prepared, index, tag=int(random.integers(1 << 32)), **values)
+        bench.start(bench.prepared.buffer.address + index * commands.BYTES, 1)
+        yield subject.end()
+        bench.prepared.buffer.array[:] = good
+    for address in (0xED_CBA9_9000, 0x55_5555_5540, 0x2A_AAAA_AA80):
+        bench.start(address, 1)
+        yield subject.end()
+
+
+def see_rows(subject: Subject) -> Iterator[object]:
+    """The largest of many rows: their numbers' upper bits."""
+    bench = subject.bench
+    bench.start(subject.many.buffer.address, 1)
+    yield subject.end()
+    yield subject.many.commands[0].results.array.tobytes()
+
+
 VECTORS: dict[str, Callable[[Subject], Iterator[object]]] = {
     "results": see_results, "registers": see_registers, "faults": see_faults,
-    "descriptors": see_descriptors, "orders": see_orders,
+    "descriptors": see_descriptors, "orders": see_orders, "addresses": see_addresses,
+    "rows": see_rows,
 }  # fmt: skip
+
+WITH_PAUSES = ("results", "faults")
+"""Vectors that also run with random pauses."""
 
 
 def observe(subject: Subject, number: int, wanted: dict[str, Observed] | None) -> dict:
@@ -253,6 +296,8 @@ def observe(subject: Subject, number: int, wanted: dict[str, Observed] | None) -
     """
     seen: dict[str, Observed] = {}
     for name, see in VECTORS.items():
+        if subject.stall_seed is not None and name not in WITH_PAUSES:
+            continue
         subject.select(number)
         seen[name] = []
         try:
@@ -267,8 +312,8 @@ def observe(subject: Subject, number: int, wanted: dict[str, Observed] | None) -
     return seen if wanted is None else {"killed": ""}
 
 
-def run(count: int, seed: int) -> Iterator[tuple[Mutant, str]]:
-    """Each mutant with the vectors that noticed it, or "" for a survivor."""
+def run(count: int, seed: int, only: Sequence[int] = ()) -> Iterator[tuple[Mutant, str]]:
+    """Each mutant (or those with some numbers) with the vector that noticed it, or ""."""
     verilog, mutants = sample(CONFIG, count, seed)
     subjects = [Subject(CONFIG, verilog, stall_seed) for stall_seed in (None, 3)]
     for subject in subjects:
@@ -277,6 +322,8 @@ def run(count: int, seed: int) -> Iterator[tuple[Mutant, str]]:
         assert not any(differences), differences  # the design as it is equals golden
     wanted = [observe(subject, 0, None) for subject in subjects]
     for mutant in mutants:
+        if only and mutant.number not in only:
+            continue
         killed = ""
         for subject, right in zip(subjects, wanted, strict=True):
             if not killed:
@@ -287,10 +334,11 @@ def run(count: int, seed: int) -> Iterator[tuple[Mutant, str]]:
 
 def main() -> None:
     """Prints each mutant and the score."""
-    count, seed = (*map(int, sys.argv[1:]), *(COUNT, SEED)[len(sys.argv) - 1 :])
+    given = [int(text) for text in sys.argv[1:]]
+    count, seed = (*given, *(COUNT, SEED)[len(given) :])[:2]
     start = time.monotonic()
     killed = total = 0
-    for mutant, by in run(count, seed):
+    for mutant, by in run(count, seed, given[2:]):
         total += 1
         killed += bool(by)
         line = {"bench": "mutation", **dataclasses.asdict(mutant), "killed": by}

@@ -71,6 +71,8 @@ class Accelerator:
         """Seconds that one command list may take."""
         self.tally: dict[str, Counters] = {}
         """Counters by operation since the driver was opened."""
+        self.ran: dict[tuple[str, str], int] = {}
+        """Commands by (operation, ``fabric`` or ``cpu``) since the driver was opened."""
         self._control = recovery.Control(transport.read_register, transport.write_register)
         self._check_identity()
         self._memory = Memory(transport)
@@ -140,7 +142,7 @@ class Accelerator:
         half = len(self._activations.array) // 2
         return self._memory.command_list([
             self._command(
-                handle, tokens, _part(self._activations, term * half), _part(results, term * size)
+                handle, tokens, self._activations.part(term * half), results.part(term * size)
             )
             for term in range(2)
         ])  # fmt: skip
@@ -273,7 +275,13 @@ class Accelerator:
         spent = Counters.between(self.config, self._counted, counted)
         self._counted = counted
         self.tally.setdefault(prepared.operation, Counters()).add(spent)
+        self.count(prepared, "fabric")
         return spent
+
+    def count(self, prepared: CommandList, place: str) -> None:
+        """Notes where a list ran."""
+        key = prepared.operation, place
+        self.ran[key] = self.ran.get(key, 0) + len(prepared.commands)
 
     def _list(self, handle: Handle, tokens: int, top_k: int | None) -> CommandList:
         """The list of one matmul on the shared buffers."""
@@ -291,8 +299,8 @@ class Accelerator:
         matrix = handle.matrix
         beats = matrix.activation_beats(tokens)
         stride = layout.port_stride(self.config, beats)
-        activations = _view(source, layout.region_bytes(self.config, beats))
-        results = _view(target, commands.result_bytes(matrix, tokens, "fp32", largest.even(top_k)))
+        activations = source.part(0, layout.region_bytes(self.config, beats))
+        results = target.part(0, commands.result_bytes(matrix, tokens, "fp32", largest.even(top_k)))
         fields = commands.matmul(
             matrix, tokens, weights=handle.weights.address, weight_stride=handle.stride,
             activations=activations.address, activation_stride=stride, results=results.address,
@@ -383,13 +391,3 @@ def _activation_bytes(config: Config) -> int:
         for bits in (4, 8)
     ]
     return 2 * layout.region_bytes(config, max(widest))
-
-
-def _part(buffer: Buffer, start: int) -> Buffer:
-    """What begins ``start`` bytes into a buffer."""
-    return Buffer(buffer.address + start, buffer.array[start:])
-
-
-def _view(buffer: Buffer, size: int) -> Buffer:
-    """The first ``size`` bytes of a buffer, so that only they are flushed."""
-    return Buffer(buffer.address, buffer.array[:size])

@@ -13,6 +13,7 @@ from rich.table import Table
 from host import compression
 from host.compression import Compression
 from host.estimate import METHOD, Estimate
+from host.head_quality import Agreement
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Evaluation:
     compression: Compression
     notes: dict[str, str]
     seconds: float
+    two_step: Agreement | None = None
+    """Of a head in two steps with the full one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -49,6 +52,7 @@ class Evaluation:
             {"model": self.reference, "kl": self.estimator},
             "compression": self.compression.as_dict(), "notes": self.notes,
             "seconds": self.seconds,
+            "two_step": None if self.two_step is None else self.two_step.as_dict(),
         }  # fmt: skip
 
 
@@ -67,6 +71,8 @@ def _table(found: Evaluation) -> Table:
     config = f", configuration {found.config}" if found.config else ""
     notes = [f"Head: {found.head}."]
     notes += [f"{name.capitalize()}: {n}." for name, n in found.notes.items() if name != "head"]
+    if found.two_step is not None:
+        notes.append(f"Two steps: {found.two_step.sentence()}.")
     if found.reference is not None:
         notes.append(f"Reference: {found.reference}; divergence over: {found.estimator}.")
     result = Table(

@@ -13,7 +13,9 @@ import numpy as np
 from host import blockfloat, buffers
 from host.driver import Accelerator, Handle, InputError
 from host.head import TopHead
+from host.kernels import Matmul
 from host.packed import Packed
+from host.processor import Processor
 from host.two_step import TwoStepHead
 from host.weights import Quantised, Weights
 
@@ -35,6 +37,13 @@ class Linear(Protocol):
 
 Head = Linear | TopHead | TwoStepHead
 """An LM head; those by top-k choose what they compute by what is asked of them."""
+
+
+class Placement(Protocol):
+    """A plan (host/plan), as far as matmuls follow it."""
+
+    def place(self, operation: str, tokens: int) -> str:
+        """``fabric`` or ``cpu``, for a pass of so many tokens."""
 
 
 class Backend(Protocol):
@@ -67,14 +76,19 @@ class AcceleratorBackend:
         head_top_k: logits of the head that leave the engine when its caller asks for the likeliest
             only; 0 for all of them, always.
         fine: the int8 table that decides among what the head proposes; None: the head decides.
+        plan: where each matmul runs; None: all on the device.
+        threads: of the processor's matmuls; None for one per processor.
     """
 
     cache_format = "fp16"
 
     def __init__(
         self, accelerator: Accelerator, two_terms: Collection[str] = TWO_TERM_OPERATIONS,
-        head_top_k: int = 0, fine: Quantised | None = None,
+        head_top_k: int = 0, fine: Quantised | None = None, plan: Placement | None = None,
+        threads: int | None = None,
     ) -> None:  # fmt: skip
+        self._plan = plan
+        self._processor = None if plan is None else Processor(accelerator.config, threads)
         self.accelerator = accelerator
         self.tokens = accelerator.config.tokens
         self._two_terms = two_terms if self.tokens > 1 else ()
@@ -88,6 +102,8 @@ class AcceleratorBackend:
             return TwoStepHead(self.accelerator, handle, self._fine)
         two_terms = operation in self._two_terms
         linear = AcceleratorLinear(self.accelerator, handle, two_terms)
+        if self._plan is not None and self._processor is not None:
+            linear.follow(self._plan, self._processor)
         if operation != "head" or not self._head_top_k or weights.rows < 2:
             return linear
         assert isinstance(weights, (Quantised, Packed))  # the driver refuses everything else
@@ -105,6 +121,8 @@ class AcceleratorLinear:
 
     def __init__(self, accelerator: Accelerator, handle: Handle, two_terms: bool) -> None:
         self._launch, self._matrix = accelerator.launch, handle.matrix
+        self._accelerator, self._handle = accelerator, handle
+        self._on_processor: dict[int, list[Matmul]] = {}
         most = accelerator.config.tokens
         self._lists = handle.lists[:most]
         if two_terms:
@@ -113,9 +131,24 @@ class AcceleratorLinear:
         self.sources = buffers.device_sources(self._lists, two_terms)
         self._row = buffers.padded(self._matrix.columns)
 
+    def follow(self, plan: Placement, processor: Processor) -> None:
+        """Gives the passes that a plan gives to the processor to it."""
+        self._processor = processor
+        for tokens, prepared in enumerate(self._lists, 1):
+            if plan.place(self._handle.operation, tokens) == "cpu":
+                self._on_processor[tokens] = [
+                    processor.prepare(command, self._handle.weights)
+                    for command in prepared.commands
+                ]
+
     def run(self, tokens: int) -> None:
-        """One doorbell."""
-        self._launch(self._lists[tokens - 1])
+        """One doorbell, or the processor where the plan says so."""
+        if tokens not in self._on_processor:
+            self._launch(self._lists[tokens - 1])
+            return
+        for command in self._on_processor[tokens]:
+            self._processor.run(command)
+        self._accelerator.count(self._lists[tokens - 1], "cpu")
 
     def __call__(self, activations: np.ndarray) -> np.ndarray:
         """See ``Linear``. Raises InputError, ActivationError and DeviceError as the driver does."""

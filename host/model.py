@@ -133,6 +133,11 @@ class Transformer:
         """Tokens between which the head decides, of each pass; 0: all of them."""
         return self._head.top_k if isinstance(self._head, TwoStepHead) else 0
 
+    def observe_head(self, observer: Callable[[np.ndarray, np.ndarray], None]) -> None:
+        """Shows a head in two steps' inputs and logits to ``observer``; other heads have none."""
+        if isinstance(self._head, TwoStepHead):
+            self._head.observer = observer
+
     def forward(
         self,
         tokens: np.ndarray | list[int],

@@ -62,6 +62,8 @@ class Report:
     """How many guesses a pass could carry: ``auto``, ``off`` or a number."""
     energy: Energy = field(default_factory=Energy)
     """Of the whole board while the run lasted; no samples without a sensor."""
+    ran: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Commands by (operation, ``fabric`` or ``cpu``): what the plan said, as it was done."""
 
     @property
     def label(self) -> str:
@@ -111,6 +113,7 @@ class Report:
             "device": self.device,
             "config": config.name,
             "digest": f"{digest(config):016x}",
+            "ran": {f"{name} on {place}": count for (name, place), count in self.ran.items()},
             "head": {
                 "top_k": self.head.top_k or None,
                 "full_passes": self.head.full_passes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +17,7 @@ from host.generate import check_prompt, generate
 from host.guess.cost import PassCost
 from host.guess.guesser import Guesser, most_guesses
 from host.head import HeadError, check_top_k
-from host.linear import AcceleratorBackend
+from host.linear import AcceleratorBackend, Placement
 from host.model import Transformer, matrices
 from host.plan.planner import pass_cost
 from host.report import Head, Report
@@ -134,7 +136,7 @@ class Session:
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
         head_top_k: int = 0, check_every: int = 0, threads: int | None = None,
-        cache: str | None = None, **options: Any,
+        cache: str | None = None, plan: Placement | None = None, **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
@@ -143,6 +145,7 @@ class Session:
             check_every: compute one matmul in this many again on the processor; 0 for none.
             threads: of attention, and of the device cpu; None for one per processor.
             cache: the KV cache's format, ``fp16`` (None) or ``int8``.
+            plan: where each matmul runs (host/plan); None: all on the device.
             options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
@@ -169,12 +172,17 @@ class Session:
             accelerator.tally.clear()
         transformer = Transformer(
             model,
-            AcceleratorBackend(accelerator, head_top_k=head_top_k, fine=model.fine),
+            AcceleratorBackend(
+                accelerator, head_top_k=head_top_k, fine=model.fine, plan=plan, threads=threads
+            ),
             context,
             lambda done, total: progress("packing weights", done, total),
             cache,
             threads,
         )
+        # The matrices are in the device's memory now: whoever called may let go of theirs.
+        head = model.head if model.fine is None else model.fine
+        model = transformer.model = dataclasses.replace(model, layers=(), head=head)
         return cls(model, accelerator, transformer, transformer.candidates or head_top_k)
 
     def run(
@@ -204,7 +212,9 @@ class Session:
         check_head(self.head_top_k, sampling, "--head int8" if two_step else "--head-top-k full")
         check_prompt(len(prompt), self.transformer.cache.context)
         self.transformer.cache.reuse(prompt)
+        _trim()
         full_before = self.transformer.full_passes
+        ran_before = dict(self.accelerator.ran)
         generation = generate(
             self.transformer,
             prompt,
@@ -221,9 +231,14 @@ class Session:
         )
         head = Head(self.head_top_k, self.transformer.full_passes - full_before, two_step)
         device = self.accelerator.transport.name
+        ran = {
+            key: count - ran_before.get(key, 0)
+            for key, count in self.accelerator.ran.items()
+            if count > ran_before.get(key, 0)
+        }
         mode = "off" if guesser is None else guesser.mode
         config = self.accelerator.config
-        return Report(generation, device, config, self.model.source, head, guess=mode)
+        return Report(generation, device, config, self.model.source, head, guess=mode, ran=ran)
 
     def guesser(self, option: str, phrases: Sequence[Sequence[int]] = ()) -> Guesser | None:
         """What ``--guess auto|off|N`` asks for; None for no guesses.
@@ -261,3 +276,11 @@ class Session:
     def close(self) -> None:
         """Releases the device."""
         self.accelerator.close()
+
+
+def _trim() -> None:
+    """Gives memory that was freed back to the system; what a checkpoint took stays with the
+    process otherwise (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

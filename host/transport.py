@@ -28,6 +28,11 @@ class Buffer:
     array: np.ndarray
     """The same bytes for the host: uint8, one dimension."""
 
+    def part(self, start: int, size: int | None = None) -> Buffer:
+        """``size`` bytes from ``start`` on, all that follow if None; only they are flushed."""
+        end = None if size is None else start + size
+        return Buffer(self.address + start, self.array[start:end])
+
 
 class Transport(Protocol):
     """One device. Nothing here knows what a matmul is."""

@@ -13,6 +13,7 @@ the likeliest are, they are minus infinity: a softmax then runs over the candida
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -93,6 +94,8 @@ class TwoStepHead:
             raise HeadError("a head of one row has no candidates: use --head int8")
         self.tokens = accelerator.config.tokens
         self._rescore = Rescorer(fine, self.tokens, self.top_k, TERMS)
+        self.observer: Callable[[np.ndarray, np.ndarray], None] | None = None
+        """Is shown activations and all logits whenever those are asked for."""
 
     def candidates(self, activations: np.ndarray) -> Largest:
         """The candidates of each token with the int8 head's logits, best first, equal ones by row.
@@ -128,6 +131,8 @@ class TwoStepHead:
         order = np.argsort(-logits, axis=1, kind="stable")[:, : self.top_k].astype(np.int32)
         found = self._rescored(activations, order)
         np.put_along_axis(logits, found.rows.astype(np.int64), found.values, axis=1)
+        if self.observer is not None:
+            self.observer(activations, logits)
         return logits
 
     def _rescored(self, activations: np.ndarray, rows: np.ndarray) -> Largest:

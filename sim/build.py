@@ -72,9 +72,10 @@ class Recipe:
 
     @property
     def compiler_flags(self) -> str:
-        """Flags of every C++ file; hidden symbols, because only the C ABI is called."""
+        """Flags of every C++ file. Nobody replaces a symbol of the library: its functions may call
+        one another directly."""
         macros = [f"-D{name}={value}" for name, value in self.macros.items()]
-        return " ".join(["-std=c++17", "-fPIC", *macros])
+        return " ".join(["-std=c++17", "-fPIC", "-fno-semantic-interposition", *macros])
 
     @property
     def verilator_flags(self) -> tuple[str, ...]:

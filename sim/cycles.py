@@ -26,9 +26,9 @@ DRAIN_MARGIN = 4
 NEXT_COMMAND = 3
 """Cycles from the end of the drain to the next command's first beat."""
 
-START = 60
+START = 68
 """Doorbell to the first burst's address, and the two ends of descriptor and data: fetch, scatter,
-cutter, FIFO, sum check; memory latency apart."""
+cutter, FIFO, checks of sum and shape; memory latency apart."""
 
 LOAD = 3
 """Cycles from the last activation to the first weights, beyond one for each token and span."""

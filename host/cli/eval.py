@@ -23,6 +23,7 @@ from host.evaluate import (
     score,
 )
 from host.evaluation import Evaluation, show
+from host.head_quality import FullHead
 from host.linear import FloatBackend
 from host.model import Transformer
 from host.progress import Stages
@@ -128,6 +129,10 @@ def evaluate(
         saved = None if reference is None else SavedReference(reference, tokens, window)
         held = _model(source, group, kind, unquantised)
         candidate = _candidate(held, device, shape, window, in_float or unquantised, stages)
+        full = None
+        if held.fine is not None:
+            full = FullHead(shape, held.fine)
+            candidate.observe_head(full)
         live: Model | None = None
         if saved is None and not (no_reference or unquantised):
             live = source.dense_model()
@@ -163,6 +168,7 @@ def evaluate(
         compression=compression.compression(held),
         notes=held.notes,
         seconds=seconds,
+        two_step=None if full is None else full.agreement,
     )
     show(found, as_json)
 

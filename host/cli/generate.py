@@ -13,12 +13,13 @@ import typer
 from rich.console import Console
 
 from host import checkpoint, default_model, export
-from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind
+from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind, overrides
 from host.cpu import MAX_THREADS
 from host.generate import check_prompt
 from host.guess.guesser import Guesser, most_guesses
 from host.guess.phrases import encode_phrases, read_phrases
 from host.head import check_top_k
+from host.plan.planner import check_overrides, plan
 from host.power import Meter
 from host.progress import Stages
 from host.report import Report, table
@@ -143,6 +144,17 @@ def generate(
     cache: Annotated[
         str, typer.Option(help="Keys and values of past tokens: fp16, or int8 in half the memory.")
     ] = "fp16",
+    planned: Annotated[
+        bool,
+        typer.Option("--plan", help="Run each matmul where `kria-llm plan` puts it."),
+    ] = False,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --plan: OPERATION=cpu or fabric, as for `kria-llm plan`.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
     ] = False,
@@ -182,6 +194,10 @@ def generate(
             )
         check_head(TOP_K_MAX, sampling, "--head int8")
     check_head(entries, sampling)
+    asked = overrides(override or [])
+    if asked and not planned:
+        raise OptionError("--override changes a plan: give --plan as well")
+    check_overrides(asked, head)
     shape = configuration.load(config)
     _check_kernels(threads, cache)
     most_guesses(guess, shape)
@@ -202,6 +218,11 @@ def generate(
             weights = two_step(weights)
         limit = choose_context(weights, context)
         check_prompt(len(tokens), limit)
+        followed = None
+        if planned:
+            length = max(1, min(len(tokens) + max_tokens, limit))
+            name, size = model or "SmolLM2-135M-Instruct", len(tokens)
+            followed = plan(name, weights.shape, shape, length, size, head, group, asked)
         options: dict[str, Any] = {} if memory is None else {"memory": memory}
         session = Session.open(
             weights,
@@ -213,8 +234,10 @@ def generate(
             check_every,
             threads,
             cache,
+            followed,
             **options,
         )
+        del weights, source  # the matrices are in the device's memory: they need not be held twice
         if chat.note and not raw:
             console.print(f"note: {chat.note}")
 

@@ -24,3 +24,14 @@ def head_kind(text: str) -> str:
     if text not in HEADS:
         raise OptionError(f"--head must be {', '.join(HEADS[:-1])} or {HEADS[-1]}, got {text!r}")
     return text
+
+
+def overrides(listed: list[str]) -> dict[str, str]:
+    """``--override`` by what it names. Raises OptionError."""
+    found = {}
+    for text in listed:
+        what, sign, place = text.partition("=")
+        if not sign:
+            raise OptionError(f"--override must be OPERATION=cpu or OPERATION=fabric, got {text!r}")
+        found[what] = place
+    return found

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from host import checkpoint
-from host.cli.options import OptionError, head_kind
+from host.cli.options import head_kind, overrides
 from host.plan.chart import page
 from host.plan.planner import PREFILL, Dimensions, Operation, Plan
 from host.plan.planner import plan as make
@@ -61,7 +61,7 @@ def plan(
     Nothing here was measured on a board.
     """
     base, shape = configuration.load(config), _shape(model)
-    chosen = _overrides(override or [])
+    chosen = overrides(override or [])
 
     def at(positions: int) -> Plan:
         return make(model, shape, base, positions, prompt, head_kind(head), overrides=chosen)
@@ -96,17 +96,6 @@ def _shape(model: str) -> Dimensions:
     found = checkpoint.find(model)
     shape = getattr(found, "shape", None)
     return shape if shape is not None else found.model().shape
-
-
-def _overrides(listed: list[str]) -> dict[str, str]:
-    """``--override`` by what it names."""
-    found = {}
-    for text in listed:
-        what, sign, place = text.partition("=")
-        if not sign:
-            raise OptionError(f"--override must be OPERATION=cpu or OPERATION=fabric, got {text!r}")
-        found[what] = place
-    return found
 
 
 def _table(title: str, operations: tuple[Operation, ...]) -> Table:

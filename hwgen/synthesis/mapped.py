@@ -24,6 +24,7 @@ ULTRA_RAM = re.compile(r"URAM288(_BASE)?$")
 MEMORY = re.compile("|".join(kind.pattern for kind in (LUT_RAM, BLOCK_RAM, ULTRA_RAM)))
 """Yosys names these module.memory.row.column."""
 DSP = re.compile(r"DSP48E[12]$")
+HARD = re.compile(r"PS8$|MMCME4_")
 
 CLOCKS = frozenset({"C", "CLK", "WCLK", "CLKARDCLK", "CLKBWRCLK", "G"})
 
@@ -74,8 +75,8 @@ def is_register(cell: Cell) -> bool:
 
 
 def is_block(cell: Cell) -> bool:
-    """Cells with registers of their own: DSP, block RAM, UltraRAM."""
-    return any(kind.match(cell.type) for kind in (BLOCK_RAM, ULTRA_RAM, DSP))
+    """Cells with registers of their own: DSP, block RAM, UltraRAM, processor, clock generator."""
+    return any(kind.match(cell.type) for kind in (BLOCK_RAM, ULTRA_RAM, DSP, HARD))
 
 
 def label(netlist: Netlist, cell: Cell) -> str:

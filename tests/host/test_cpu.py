@@ -92,5 +92,5 @@ def test_missing_kernels_are_named(monkeypatch):
 
 def test_kernels_of_another_version_are_refused(monkeypatch):
     monkeypatch.setattr(kernels, "ABI", 99)
-    with pytest.raises(ToolError, match="have version 3, not 99"):
+    with pytest.raises(ToolError, match=r"have version \d+, not 99"):
         kernels.library.__wrapped__()

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 
 import pytest
 
+import host.cpu
+import sim.golden_device
 from host.plan import costs, fabric
 from host.plan.planner import MATMULS, PlanError, plan
+from host.sampling import Sampling
+from host.session import Session
 from spec.config import KV260, TINY
 from spec.layout import Matrix
 from spec.shapes import SHAPES, find
 from tests.host.test_cli import assert_sentence, run
+from tests.host.test_generate import Letters
+from tests.host.tiny_model import random_model, shape
 
 QWEN = find("qwen2.5-0.5b")
 
@@ -105,3 +112,38 @@ def test_command(tmp_path):
 )  # fmt: skip
 def test_bad_input_is_one_sentence(arguments, words):
     assert_sentence(run("plan", *arguments), 2, *words)
+
+
+DEVICES = {"cpu": host.cpu.open, "golden": sim.golden_device.open}
+
+
+@pytest.mark.parametrize("device", list(DEVICES))
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"output": "cpu", "prefill.down": "cpu"}, dict.fromkeys(MATMULS, "cpu")],
+    ids=("all fabric", "mixed", "all cpu"),
+)
+def test_the_runtime_follows_the_plan(monkeypatch, device, overrides):
+    """The same text wherever a matmul runs, and as many commands in each place as the plan says."""
+    monkeypatch.setattr("host.session.open_device", lambda name, *args: DEVICES[name](*args))
+    model = random_model(1, shape("qwen2", context=32))
+    every = dict.fromkeys(MATMULS, "fabric") | overrides
+    made = plan("tiny", model.shape, TINY, 4, 2, "int8", 32, every)
+    reports = []
+    for followed in (None, made):
+        session = Session.open(model, device, TINY, 32, plan=followed)
+        reports.append(session.run([3, 4, 5, 6], Letters(), Sampling(), 6))
+        session.close()
+    plain, ours = reports
+    assert ours.generation.tokens == plain.generation.tokens
+    decoded, layers = len(ours.generation.tokens) - 1, model.shape.layers
+    wanted: Counter[tuple[str, str]] = Counter()
+    for name in MATMULS:
+        times = 1 if name == "head" else layers
+        if name == "head":
+            wanted[name, made.place(name, 1)] += decoded + 1
+            continue
+        wanted[name, made.place(name, 1)] += decoded * times
+        commands = 2 if name == "qkv" else 1  # two terms of two tokens on an engine of two
+        wanted[name, made.place(name, 2)] += 2 * times * commands
+    assert ours.ran == wanted

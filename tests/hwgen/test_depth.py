@@ -89,3 +89,16 @@ def test_a_dsp_without_its_registers_is_named(tmp_path: Path) -> None:
     found = verdict(tmp_path, "always @(posedge clk) q <= $signed(r[16:0]) * $signed(r[36:20]);")
     assert not found.met
     assert "works without MREG, PREG" in found.unregistered[0]
+
+
+def test_a_path_ends_at_the_processor_and_starts_anew_behind_it(tmp_path: Path) -> None:
+    found = verdict(
+        tmp_path,
+        "wire [31:0] s; wire x = ^r[35:0];\n"
+        "PS8 ps(.MAXIGP0ACLK(clk), .MAXIGP0RDATA({31'b0, x}), .MAXIGP0WDATA(s));\n"
+        "always @(posedge clk) q <= {40'b0, ^s};",
+    )
+    ends = {path.end: path.levels for path in found.paths}
+    assert max(ends.values()) == 2
+    assert any("MAXIGP0RDATA" in end for end in ends)
+    assert any("MAXIGP0WDATA" in path.start for path in found.paths)
