@@ -32,5 +32,5 @@ def read(path: Path, kind: str, error: type[UserError]) -> dict[str, Any]:
         raise error(f"{path} is larger than {MAX_TOML_BYTES} bytes: not a {kind}")
     try:
         return tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # not TOML, not UTF-8, a number of 5,000 digits
         raise error(f"{path} is not TOML: {problem}") from None

@@ -137,3 +137,10 @@ def test_bad_files_are_refused(tmp_path, content, sentence):
 def test_missing_file_names_the_presets(tmp_path):
     with pytest.raises(ConfigError, match=r"no configuration .*give a preset \(tiny, kv260\)"):
         configs.load(tmp_path / "none.toml")
+
+
+def test_a_number_of_thousands_of_digits_is_refused(tmp_path) -> None:
+    path = tmp_path / "huge.toml"
+    path.write_text("tokens = " + "9" * 5000)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        configs.load(str(path))
