@@ -12,6 +12,11 @@ import numpy as np
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.grouped import SYMMETRIC_ZERO, GroupedSource, nibbles
 
+ACT_ORDER = (
+    "compressed-tensors with actorder = group is not supported; quantise with actorder = static or"
+    " weight"
+)
+
 
 class CompressedSource(GroupedSource):
     """Linears in the ``pack-quantized`` packing."""
@@ -21,7 +26,7 @@ class CompressedSource(GroupedSource):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         groups = columns // group
         self._check_shape(f"{name}.weight_shape", rows, columns)
-        self._check_order(f"{name}.weight_g_idx", columns, group)
+        self._check_order(f"{name}.weight_g_idx", columns, group, ACT_ORDER)
         packed = self._typed(f"{name}.weight_packed", "I32", (rows, -(-columns // 8)))
         values = nibbles(packed.view(np.int32))[:, :columns]
         scales = self._fp16(f"{name}.weight_scale", (rows, groups))
@@ -39,15 +44,4 @@ class CompressedSource(GroupedSource):
         if shape != [rows, columns]:
             raise CheckpointError(
                 f"tensor {name} says {shape}, the configuration calls for {[rows, columns]}"
-            )
-
-    def _check_order(self, name: str, columns: int, group: int) -> None:
-        """Refuses act-order, which is told by this tensor."""
-        if name not in self.held:
-            return
-        order = self._typed(name, "I32", (columns,)).view(np.int32)
-        if not np.array_equal(order, np.arange(columns) // group):
-            raise CheckpointError(
-                f"tensor {name} permutes the inputs: compressed-tensors with actorder = group is"
-                " not supported; quantise with actorder = static or weight"
             )

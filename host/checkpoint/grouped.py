@@ -81,6 +81,14 @@ class GroupedSource(DenseSource):
         """Values [rows, columns] and zeros [rows, groups] uint8, scales [rows, groups] float16."""
         raise NotImplementedError(f"{self.packing.name} has no reader")
 
+    def _check_order(self, name: str, columns: int, group: int, remedy: str) -> None:
+        """Refuses act-order, which is told by a tensor with each input's group."""
+        if name not in self.held:
+            return
+        order = self._typed(name, "I32", (columns,)).view(np.int32)
+        if not np.array_equal(order, np.arange(columns) // group):
+            raise CheckpointError(f"tensor {name} permutes the inputs: {remedy}")
+
     def _typed(self, name: str, kind: str, shape: tuple[int, ...]) -> Tensor:
         tensor = self.find(name, shape)
         if tensor.kind != kind:
