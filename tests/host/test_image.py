@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("host.wholefile.os.fsync", full)
+    monkeypatch.setattr("spec.files.os.fsync", full)
     with pytest.raises(OSError, match="No space") as refusal:
         written(tmp_path, random_model(1, shape()))
     assert refusal.value.filename == str(tmp_path / "model.image")
