@@ -8,12 +8,18 @@ from typing import Any
 
 from rich.table import Table
 
-from host.compression import PAPER_REDUCTION
+from host.compression import COUNTED, PAPER_REDUCTION
 from host.quantize.budget import Plan
 from host.quantize.dense import MATRICES
 from host.quantize.plot import trade_plot
 from host.quantize.sequential import Record
 from host.weights import Shape
+
+EMBEDDING = (
+    "a tied embedding is read from the head's rows, as `kria-llm pack --embedding shared` has it;"
+    " the checkpoint keeps it in fp16 for other runtimes"
+)
+"""What the bytes of a report take for granted."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,8 @@ class Report:
     """Of the process, bytes."""
 
     def bytes_by_kind(self) -> dict[str, int]:
-        """Bytes that the runtime keeps: matrices with scales and zero points, vectors in fp16.
-
-        A tied embedding is read from the head's rows, so it takes nothing of its own; with an fp16
-        head both are one table in fp16.
-        """
+        """Bytes that the runtime keeps (``COUNTED``, ``EMBEDDING``); with an fp16 head, head and
+        tied embedding are one table in fp16."""
         shape, group = self.shape, self.request["group"]
         kinds = {"int4 linears": 0, "int8 linears": 0}
         for record in self.records:
@@ -81,6 +84,7 @@ class Report:
             "peak_memory": self.peak_memory,
             "bits": {"average": self.plan.average, "stored": self.stored_bits()},
             "bytes": self.bytes_by_kind(), "bytes_16_bit": self.unquantised_bytes(),
+            "counts": f"{COUNTED}; {EMBEDDING}",
             "saved": self.saved(), "paper_saved": PAPER_REDUCTION,
             "trade": [asdict(step) for step in self.plan.trade],
             "matrices": [record.as_dict() for record in self.records],
@@ -108,7 +112,7 @@ class Report:
         """What each half bit of a budget would buy; None where there was no choice."""
         if not self.plan.trade:
             return None
-        table = Table(title="Divergence that plain rounding would cause, nats per token")
+        table = Table(title="Divergence expected of int4, nats per token")
         for heading in ("average bits", "divergence", "of all int4", ""):
             table.add_column(heading, justify="right")
         steps = self._milestones()
@@ -130,6 +134,8 @@ class Report:
             f" {self.stored_bits():.2f} with scales and zero points",
         ]
         fine = [f"{r.layer} {r.matrix}" for r in self.records if r.bits == 8 and r.matrix != "head"]
+        if self.shape.tied and self.request["head"] != "fp16":
+            result.append(f"counted: {EMBEDDING}")
         if fine and self.plan.trade:
             result.append(f"int8, by layer: {', '.join(fine)}")
         return result
