@@ -21,6 +21,9 @@ EMBEDDING = (
 )
 """What the bytes of a report take for granted."""
 
+BAR = 24
+"""Characters of the longest bar of the trade, in a terminal."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -113,14 +116,15 @@ class Report:
         if not self.plan.trade:
             return None
         table = Table(title="Divergence expected of int4, nats per token")
-        for heading in ("average bits", "divergence", "of all int4", ""):
+        for heading in ("average bits", "divergence", "of all int4"):
             table.add_column(heading, justify="right")
+        table.add_column("")
         steps = self._milestones()
         nearest = min(steps, key=lambda step: abs(step.bits - self.plan.average))
         for step in steps:
             share = step.loss / (self.plan.trade[0].loss or 1.0)
-            chosen = "<- spent" if step is nearest else ""
-            table.add_row(f"{step.bits:.2f}", f"{step.loss:.5f}", f"{100 * share:.1f} %", chosen)
+            bar = "█" * round(BAR * share) + (" <- spent" if step is nearest else "")
+            table.add_row(f"{step.bits:.2f}", f"{step.loss:.5f}", f"{100 * share:.1f} %", bar)
         return table
 
     def lines(self) -> list[str]:
