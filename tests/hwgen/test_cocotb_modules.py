@@ -13,6 +13,7 @@ from tests.hwgen import (
     cocotb_module,
     test_accumulate,
     test_burst,
+    test_choices,
     test_control,
     test_descriptor,
     test_dot,
@@ -23,7 +24,6 @@ from tests.hwgen import (
     test_scale,
     test_scatter,
     test_sequence,
-    test_topk,
     test_unpack,
     test_writer,
 )  # fmt: skip
@@ -74,7 +74,7 @@ CASES = [
     _of("multiplier", test_multiplier.test_products_come_after_the_latency, seed=1),
     _of("accumulate", test_accumulate.test_sums, config=TINY, seed=1, idle=0.4),
     _of("round", test_round.test_pauses_change_nothing, seed=1),
-    _of("topk", test_topk.test_random_commands_one_after_another, seed=2),
+    _of("choices", test_choices.test_random_commands_one_after_another, seed=2),
 ]  # fmt: skip
 
 
