@@ -29,6 +29,7 @@ from tests.hwgen import (
 )  # fmt: skip
 
 from tests.hwgen import test_activations, test_fetch, test_multiplier  # isort: skip
+from tests.plugins import simulators
 
 Test = Callable[[], None]
 
@@ -78,11 +79,25 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("test", CASES)
-def test_the_verilog_does_the_same_on_icarus(test: Test, tmp_path: Path) -> None:
+QUICK_ON_VERILATOR = ("queue-3",)
+"""It compiles each module for seconds; the others are slow."""
+
+RUNS = [
+    pytest.param(
+        simulator, *case.values, id=f"{simulator}-{case.id}",
+        marks=[pytest.mark.slow] if simulator != simulators.ICARUS
+        and case.id not in QUICK_ON_VERILATOR else [],
+    )
+    for simulator in simulators.present() for case in CASES
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("simulator", "test"), RUNS)
+def test_the_verilog_does_the_same(simulator: str, test: Test, tmp_path: Path) -> None:
     found = cocotb_module.record(test)
     assert found
     compared = [
-        cocotb_module.replay(one, tmp_path / str(number)) for number, one in enumerate(found)
+        cocotb_module.replay(one, tmp_path / str(number), simulator)
+        for number, one in enumerate(found)
     ]
     assert all(compared)
