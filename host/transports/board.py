@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from host.kernels.runner import Port
 from host.transport import Buffer
 from host.transports import zynq
+from host.transports.port import board_port
 from spec import registers
 from spec.config import Config
 from spec.digest import digest
@@ -51,7 +53,13 @@ class BoardDevice:
     def read_register(self, offset: int) -> int:
         raise NotImplementedError
 
+    def write_register(self, offset: int, value: int) -> None:
+        raise NotImplementedError
+
     def flush(self, buffer: Buffer) -> None:
+        raise NotImplementedError
+
+    def invalidate(self, buffer: Buffer) -> None:
         raise NotImplementedError
 
     def _take_region(self, region: np.ndarray, base: int) -> None:
@@ -99,6 +107,19 @@ class BoardDevice:
                 )
             if spent > SPIN_SECONDS:
                 time.sleep(NAP_SECONDS)
+
+    def port(self) -> Port:
+        """Registers and caches for the compiled runner."""
+        return board_port(self, self._window_address())
+
+    def buffer_at(self, pointer: int, size: int) -> Buffer:
+        """Memory of the region by the host's address of it."""
+        start = pointer - self._region.ctypes.data
+        return Buffer(self._base + start, self._region[start : start + size])
+
+    def _window_address(self) -> int | None:
+        """Where this process has the registers mapped; None: nowhere."""
+        return None
 
     def check_clock(self) -> float:
         """Measures the clock that the design runs at.
