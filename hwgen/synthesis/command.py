@@ -24,6 +24,7 @@ from hwgen.synthesis import depth, mapped, resources, treemap, yosys
 from hwgen.top import Top
 from spec import config as configuration
 from spec.config import Config
+from spec.device import XCK26, Device
 from spec.digest import digest
 from spec.files import OutputError, write_whole
 
@@ -73,7 +74,7 @@ class Report:
     tool: str
     modules: dict[str, resources.Counts]
     verdict: depth.Verdict
-    device: resources.Device = resources.XCK26
+    device: Device = XCK26
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
