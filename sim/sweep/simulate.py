@@ -2,8 +2,8 @@
 
 ``sampled`` shapes have a model's K and some of its rows: enough tiles for ``SAMPLE_BEATS`` beats.
 What the RTL takes beyond the estimate there, or less, is applied to the estimate of the whole
-matrix. ``full`` shapes are the whole matrices. Every byte of memory is compared with what the device
-``cpu`` computes.
+matrix. ``full`` shapes are the whole matrices. Every byte of memory is compared with what the
+device ``cpu`` computes.
 """
 
 from __future__ import annotations

@@ -139,7 +139,8 @@ def show(done: Done, console: Console) -> None:
         passed = [stage for stage, rows in done.rows.items() if rows[point.key].status == "ok"]
         table.add_row(
             mark + name, *(str(_of(point, one)) for one in names),
-            *(number(figures[one]) for one in metrics), " ".join(passed),
+            *(number(figures[one]) if one in figures else "" for one in metrics),
+            " ".join(passed),
         )  # fmt: skip
     console.print(table)
     for line in lines(done):

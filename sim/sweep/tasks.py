@@ -34,7 +34,7 @@ FINAL = ("ok", "infeasible", "failed")
 """Statuses that another run need not try again."""
 
 
-class VersionsDiffer(Exception):
+class VersionsDiffer(ToolError):
     """A worker whose sources or tools are not those of the sweep."""
 
     def __init__(self, worker: str, difference: str) -> None:
