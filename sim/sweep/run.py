@@ -86,10 +86,10 @@ class _Runner:
         if sweep.mode == "optimise":
             self._report.begin(stage.name, 0, 0)
             self._estimated(extra)
-            points = optimise.search(sweep, self._estimated) + extra
+            points = distinct([*optimise.search(sweep, self._estimated), *extra])
             self._plan(points)
         else:
-            points = list({point.key: point for point in [*sweep.grid(), *extra]}.values())
+            points = distinct([*sweep.grid(), *extra])
             self._plan(points)
             self._estimated(points)
         self._store.judge({
@@ -190,6 +190,14 @@ class _Runner:
         kept = self._store.finished(row.digest for row in rows.values())
         rows |= {row.key: row for row in kept.values()}
         return chosen + [free[index] for index in inside], rows
+
+
+def distinct(points: Iterable[Point]) -> list[Point]:
+    """Of points that are equal the first one."""
+    found: dict[str, Point] = {}
+    for point in points:
+        found.setdefault(point.key, point)
+    return list(found.values())
 
 
 def describe(sweep: Sweep) -> dict[str, Any]:
