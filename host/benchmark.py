@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from host.model import Transformer
+from host.forward.model import Transformer
 from spec.errors import UserError
 
 SEED = 1

@@ -10,10 +10,10 @@ from rich.console import Console
 from host import benchmark, checkpoint, default_model
 from host.benchmark import Case, Row
 from host.cli.options import DEFAULT_DEVICE, HEADS, OptionError, head_kind
+from host.forward.two_step import two_step
 from host.plan.planner import plan
 from host.progress import Stages
 from host.session import Session, require_device
-from host.two_step import two_step
 from host.weights import Shape
 from spec import config as configuration
 from spec.config import Config

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from host.transports import zynq
 from spec import registers
 from spec.config import Config
