@@ -196,5 +196,5 @@ class Model:
     """Path and packing, for reports: ``model.gguf (GGUF Q4_1, rounded to int4 group 64)``"""
     notes: dict[str, str] = field(default_factory=dict)
     fine: Quantised | None = None
-    """int8 [vocabulary, hidden]: decides among what ``head`` proposes (``forward.two_step``); None where
-    ``head`` decides alone."""
+    """int8 [vocabulary, hidden]: decides among what ``head`` proposes (``forward.two_step``); None
+    where ``head`` decides alone."""
