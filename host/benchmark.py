@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from host.forward.model import Transformer
 from host.generate import Generation, Guesser, generate
 from host.guess.cost import PassCost, decode_seconds
 from host.guess.tally import GuessTally
-from host.model import Transformer
 from host.sampling import Sampler, Sampling
 from spec.errors import UserError
 

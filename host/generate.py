@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from host.cache import ContextError
-from host.counters import Counters
-from host.model import Transformer
-from host.stop import StopStream, TextStream
+from host.device.counters import Counters
+from host.forward.cache import ContextError
+from host.forward.model import Transformer
+from host.text.stop import StopStream, TextStream
 
 
 class Sampler(Protocol):

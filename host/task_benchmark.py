@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from host.chat import ChatTemplate
 from host.generate import Generation
 from host.guess.cost import PassCost, decode_seconds
 from host.guess.guesser import Guesser
 from host.sampling import Sampling
 from host.session import Session, encode_prompt
 from host.tasks import KINDS, QUOTING, Task
-from host.tokenizer import Tokenizer
+from host.text.chat import ChatTemplate
+from host.text.tokenizer import Tokenizer
 from spec.errors import MismatchError
 
 

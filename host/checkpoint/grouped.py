@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import gcd
 from pathlib import Path
@@ -21,7 +22,7 @@ SYMMETRIC_ZERO = 8
 """The zero point of symmetric int4: values -8..7 are stored as 0..15."""
 
 
-class GroupedSource(DenseSource):
+class GroupedSource(DenseSource, ABC):
     """Linears of a packing, taken as they are; the rest unquantised.
 
     A subclass reads one linear (``_one``). Groups that are coarser than the hardware's, whole rows
@@ -75,11 +76,11 @@ class GroupedSource(DenseSource):
         values, scales, zeros = self._one(name, rows, columns, group)
         return positive(values, scales, zeros, name)
 
+    @abstractmethod
     def _one(
         self, name: str, rows: int, columns: int, group: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Values [rows, columns] and zeros [rows, groups] uint8, scales [rows, groups] float16."""
-        raise NotImplementedError(f"{self.packing.name} has no reader")
 
     def _check_order(self, name: str, columns: int, group: int, remedy: str) -> None:
         """Refuses act-order, which is told by a tensor with each input's group."""

@@ -12,24 +12,31 @@ from rich.console import Console
 from host import benchmark, checkpoint, default_model, task_benchmark
 from host import tasks as task_set
 from host.benchmark import FORMS, Case, Row
-from host.cli.options import DEFAULT_DEVICE, HEADS, OptionError, head_kind
+from host.cli.options import (
+    DEFAULT_CONFIG,
+    DEFAULT_DEVICE,
+    HEADS,
+    ConfigName,
+    Device,
+    Head,
+    ModelArgument,
+    OptionError,
+    head_kind,
+)
+from host.forward.two_step import two_step
 from host.guess.cost import PassCost
 from host.guess.guesser import most_guesses
 from host.plan.planner import plan
 from host.progress import Stages
 from host.session import Checkpoint, Session, encode_prompt, require_device
 from host.tasks import Task
-from host.two_step import two_step
 from spec import config as configuration
 from spec.errors import ToolError
 
 
 def bench(
     context: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(help="As for `kria-llm generate --model`.", show_default=False),
-    ] = None,
+    model: ModelArgument = None,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Prompt sizes; 0: none.")] = "512",
     generated: Annotated[
         str, typer.Option("--generated", "-n", help="Numbers of tokens written; 0: none.")
@@ -38,9 +45,9 @@ def bench(
         str, typer.Option("--depth", "-d", help="Positions of context filled before.")
     ] = "0",
     repeats: Annotated[int, typer.Option("--repeats", "-r", min=1, help="Of each test.")] = 3,
-    device: Annotated[str, typer.Option(help="`kria-llm devices` lists them.")] = DEFAULT_DEVICE,
-    config: Annotated[str, typer.Option(help="The accelerator: a preset or TOML file.")] = "kv260",
-    head: Annotated[str, typer.Option(help="The LM head: int8, int4 or two-step.")] = HEADS[0],
+    device: Device = DEFAULT_DEVICE,
+    config: ConfigName = DEFAULT_CONFIG,
+    head: Head = HEADS[0],
     threads: Annotated[
         int | None, typer.Option(min=1, max=64, help="Of attention and the device cpu.",
                                  show_default=False)

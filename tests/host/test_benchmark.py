@@ -9,10 +9,10 @@ import json
 import pytest
 
 from host.benchmark import BenchmarkError, Case, Row, Timed, board_speed, cases, render, run
-from host.cache import ContextError
+from host.forward.cache import ContextError
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
 from host.guess.guesser import Guesser
-from host.linear import FloatBackend
-from host.model import Transformer
 from tests.host.test_cli import assert_sentence
 from tests.host.test_cli import run as command
 from tests.host.tiny_model import random_model, shape

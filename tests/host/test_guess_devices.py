@@ -10,11 +10,11 @@ import random
 
 import pytest
 
+from host.forward.two_step import two_step
 from host.guess.guesser import Guesser
 from host.report import Report
 from host.sampling import Sampling
 from host.session import Session
-from host.two_step import two_step
 from spec.config import TINY, Config
 from tests.host.test_generate import Letters
 from tests.host.tiny_model import random_model, shape

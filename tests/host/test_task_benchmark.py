@@ -11,11 +11,11 @@ import gguf
 import pytest
 
 from host import task_benchmark, tasks
-from host.chat import ChatTemplate
 from host.guess.guesser import Guesser
 from host.session import Session
 from host.task_benchmark import Row, Sums, render, summaries
 from host.tasks import KINDS, QUOTING, Task, TaskError
+from host.text.chat import ChatTemplate
 from spec.config import TINY
 from spec.errors import MismatchError
 from tests.host.checkpoint_files import write_gguf
