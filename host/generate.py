@@ -75,6 +75,10 @@ class Generation:
         """The tokens written, the one that ended the text included."""
         return [token for step in self.passes for token in step.tokens]
 
+    def seconds(self, phase: str) -> float:
+        """Of all passes of a phase, on this machine."""
+        return sum(step.seconds for step in self.passes if step.phase == phase)
+
     @property
     def text(self) -> str:
         """The text written."""
