@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from host import selftest
-from host.cache import ContextError
-from host.chat import ChatTemplate
-from host.crosscheck import CheckedAccelerator
-from host.driver import Accelerator, memory_needed
+from host.board import selftest
+from host.device.crosscheck import CheckedAccelerator
+from host.device.driver import Accelerator, memory_needed
+from host.device.transport import names, open_device
+from host.forward.cache import ContextError
+from host.forward.head import HeadError, check_top_k
+from host.forward.linear import AcceleratorBackend, Placement
+from host.forward.model import Transformer, matrices
 from host.generate import check_prompt, generate
 from host.guess.cost import PassCost
 from host.guess.guesser import Guesser, most_guesses
-from host.head import HeadError, check_top_k
-from host.linear import AcceleratorBackend, Placement
-from host.model import Transformer, matrices
 from host.plan.planner import pass_cost
 from host.report import Head, Report
 from host.sampling import Sampler, Sampling
-from host.tokenizer import Tokenizer
-from host.transport import names, open_device
+from host.text.chat import ChatTemplate
+from host.text.tokenizer import Tokenizer
 from host.transports import BOARD_DEVICES
 from host.weights import Integers, Model
 from spec.config import Config

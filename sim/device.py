@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from sim import build, source
 from sim import memory as memories
 from sim.binding import Statistics, load
@@ -124,7 +124,7 @@ def simulated(config: Config) -> Config:
 
 
 class Device:
-    """The transport ``rtl`` (see host/transport.py)."""
+    """The transport ``rtl`` (see host/device/transport.py)."""
 
     name = "rtl"
 

@@ -8,12 +8,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-import host.cpu
+import host.device.cpu
 from host import kernels
-from host.cache import CacheError, KvCache
-from host.driver import Accelerator
-from host.linear import AcceleratorBackend, FloatBackend
-from host.model import Transformer
+from host.device.driver import Accelerator
+from host.forward.cache import CacheError, KvCache
+from host.forward.linear import AcceleratorBackend, FloatBackend
+from host.forward.model import Transformer
 from spec.config import KV260, TINY
 from tests.host.tiny_model import random_model, reference_logits, shape
 
@@ -22,7 +22,7 @@ SMALL = shape("qwen2")
 
 def transformer(config=KV260, threads: int = 1, cache=None, seed: int = 1) -> Transformer:
     config = config if config.group == 32 else type(config)(**{**config.as_dict(), "group": 32})
-    accelerator = Accelerator(host.cpu.open(config, 16 << 20, threads=threads))
+    accelerator = Accelerator(host.device.cpu.open(config, 16 << 20, threads=threads))
     backend = AcceleratorBackend(accelerator)
     return Transformer(random_model(seed, SMALL), backend, 64, cache=cache, threads=threads)
 
@@ -108,8 +108,8 @@ def test_calls_per_layer_and_token(monkeypatch):
     """A layer is four kernels and four doorbells; the matmuls behind these are the device's."""
     counts: dict[str, int] = {}
     traced = Traced(kernels.library(), counts)
-    monkeypatch.setattr("host.steps.library", lambda: traced)
-    monkeypatch.setattr("host.buffers.library", lambda: traced)
+    monkeypatch.setattr("host.forward.steps.library", lambda: traced)
+    monkeypatch.setattr("host.forward.buffers.library", lambda: traced)
     rung = []
     model = transformer()
     ring = Accelerator.ring

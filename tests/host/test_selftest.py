@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from host import cpu, selftest
-from host.crosscheck import CheckedAccelerator, CheckError
-from host.driver import Accelerator
+from host.board import selftest
+from host.device import cpu
+from host.device.crosscheck import CheckedAccelerator, CheckError
+from host.device.driver import Accelerator
+from host.device.software import BASE_ADDRESS
+from host.device.transport import open_device
 from host.session import Session
-from host.software import BASE_ADDRESS
-from host.transport import open_device
 from host.transports.uio import UioDevice
 from sim import golden_device
 from spec import registers

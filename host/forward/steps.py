@@ -1,0 +1,175 @@
+"""What the forward pass does between its matmuls, one compiled kernel each, on fixed buffers.
+
+Every step is made once and then called with the number of tokens of a pass; it allocates nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any
+
+import numpy as np
+
+from host.forward.buffers import check_finite, padded
+from host.forward.cache import FORMATS, KvCache
+from host.forward.linear import Linear
+from host.forward.rope import Rope
+from host.kernels import Attention, Norm, Swiglu, Table, address, library
+from host.weights import Embedding, Shape
+
+
+class Workspace:
+    """Buffers that all steps of a model share.
+
+    Args:
+        shape: the model's.
+        tokens: M, of a pass.
+        positions: of the cache.
+    """
+
+    def __init__(self, shape: Shape, tokens: int, positions: int) -> None:
+        queries = shape.heads * shape.head_dim
+        wide = -(-shape.head_dim // 16) * 16
+        self.hidden = np.zeros((tokens, shape.hidden), np.float32)
+        self.row = padded(max(shape.hidden, queries, shape.intermediate))
+        self.gates = np.zeros(2 * shape.intermediate, np.float32)
+        self.joined = np.zeros(queries + 2 * shape.kv_heads * shape.head_dim, np.float32)
+        self.queries = np.zeros((tokens, queries), np.float32)
+        self.scores = np.zeros((tokens, shape.heads, positions), np.float32)
+        self.sums = np.zeros((tokens, shape.heads), np.float32)
+        self.mixed = np.zeros((tokens, shape.heads, wide), np.float32)
+
+
+class EmbeddingStep:
+    """Rows of the embedding into the hidden state.
+
+    Args:
+        embedding: fp16 or fp32 arrays are read by the kernel; other tables give their rows.
+    """
+
+    def __init__(self, embedding: Embedding, space: Workspace) -> None:
+        self._embedding, self._hidden = embedding, space.hidden
+        self._ids = np.zeros(len(space.hidden), np.int64)
+        self._table: Table | None = None
+        table = _table(embedding)
+        if table is not None:
+            self._table, self._function = table, library().kernels_gather
+
+    def __call__(self, ids: list[int]) -> None:
+        """Tokens of a pass; inside the vocabulary."""
+        count = len(ids)
+        if self._table is None:
+            self._hidden[:count] = self._embedding[np.asarray(ids)]
+            return
+        self._ids[:count] = ids
+        self._function(self._table, address(self._ids), count, address(self._hidden))
+
+
+def _table(embedding: Any) -> Table | None:
+    """What the gather kernel can read; None for others."""
+    quantised: Any = getattr(embedding, "table", None)  # host.forward.two_step.IntegerEmbedding
+    if isinstance(embedding, np.ndarray) and embedding.flags.c_contiguous:
+        kinds = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
+        if embedding.dtype not in kinds:
+            return None
+        rows, columns = embedding.shape
+        table = Table(rows=rows, columns=columns, format=kinds[embedding.dtype])
+        table.hold(values=embedding)
+        return table
+    arrays = [getattr(quantised, name, None) for name in ("values", "scales")]
+    if not all(isinstance(array, np.ndarray) and array.flags.c_contiguous for array in arrays):
+        return None
+    table = Table(
+        rows=quantised.rows, columns=quantised.columns, format=2 if quantised.bits == 8 else 3,
+        group=quantised.group,
+    )  # fmt: skip
+    table.hold(values=quantised.values, scales=quantised.scales, zeros=quantised.zeros)
+    return table
+
+
+class NormStep:
+    """hidden += the previous matmul's results; its norm into the next matmul's activations.
+
+    Args:
+        previous: None at the beginning, where the embedding is the hidden state.
+        sinks: of the next matmul.
+    """
+
+    def __init__(
+        self, space: Workspace, previous: Linear | None, weight: np.ndarray, epsilon: float,
+        sinks: Any,
+    ) -> None:  # fmt: skip
+        self._columns = len(weight)
+        self._call = Norm(columns=self._columns, epsilon=epsilon)
+        self._call.hold(
+            hidden=space.hidden, weight=_floats(weight), scratch=space.row, next=sinks,
+            previous=None if previous is None else previous.sources,
+        )  # fmt: skip
+        self._pointer, self._function = ctypes.byref(self._call), library().kernels_norm
+
+    def __call__(self, tokens: int, first: int = 0, count: int | None = None) -> None:
+        """For ``count`` tokens from ``first`` on, of a pass of ``tokens``.
+
+        Raises:
+            ActivationError: a value that is not finite.
+        """
+        wrong = self._function(self._pointer, tokens, first, tokens if count is None else count)
+        check_finite(wrong, self._columns)
+
+
+class AttentionStep:
+    """Queries, keys and values of a layer into its attention's result."""
+
+    def __init__(
+        self, space: Workspace, shape: Shape, rope: Rope, cache: KvCache, layer: int,
+        bias: np.ndarray | None, joined: Linear, following: Linear, threads: int,
+    ) -> None:  # fmt: skip
+        self._columns = shape.heads * shape.head_dim
+        self._call = Attention(
+            context=cache.positions, heads=shape.heads, kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim, format=list(FORMATS).index(cache.format), threads=threads,
+            query_scale=1 / math.sqrt(shape.head_dim),
+        )  # fmt: skip
+        quantised = cache.format == "int8"
+        self._call.hold(
+            joined=joined.sources, next=following.sinks, cosines=rope.cosines, sines=rope.sines,
+            bias=None if bias is None else _floats(bias), keys=cache.keys[layer],
+            values=cache.values[layer], key_scales=cache.key_scales[layer] if quantised else None,
+            value_scales=cache.value_scales[layer] if quantised else None, sums=space.sums,
+            joined_row=space.joined, queries=space.queries, scores=space.scores,
+            mixed=space.mixed, row=space.row,
+        )  # fmt: skip
+        self._pointer, self._function = ctypes.byref(self._call), library().kernels_attend
+
+    def __call__(self, tokens: int, start: int) -> None:
+        """For a pass whose first token has position ``start``.
+
+        Raises:
+            ActivationError: a value that is not finite.
+        """
+        check_finite(self._function(self._pointer, tokens, start), self._columns)
+
+
+class SwigluStep:
+    """silu(gate) * up of a layer into its last matmul's activations."""
+
+    def __init__(self, space: Workspace, gate_up: Linear, down: Linear, threads: int) -> None:
+        self._columns = len(space.gates) // 2
+        self._call = Swiglu(columns=self._columns, threads=threads)
+        self._call.hold(
+            gate_up=gate_up.sources, next=down.sinks, scratch=space.row, gates=space.gates
+        )
+        self._pointer, self._function = ctypes.byref(self._call), library().kernels_swiglu
+
+    def __call__(self, tokens: int) -> None:
+        """For a pass of ``tokens``.
+
+        Raises:
+            ActivationError: a value that is not finite.
+        """
+        check_finite(self._function(self._pointer, tokens), self._columns)
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.float32)
