@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from host.counters import Counters
+from host.device.counters import Counters
 from sim import cycles, device, workload
 from sim import memory as memories
 from sim.cycles import MemoryRate
