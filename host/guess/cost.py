@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from host.generate import Generation
+
 PassCost = Callable[[int, int], float]
 """(tokens in the pass, positions before it) -> seconds."""
 
@@ -29,3 +31,13 @@ class CostTable:
         while len(known) < tokens:
             known.append(self._cost(len(known) + 1, step * STEP))
         return known
+
+
+def decode_seconds(cost: PassCost, text: Generation) -> float:
+    """What a text's passes of decode take, after its prompt."""
+    table, spent, held = CostTable(cost), 0.0, text.prompt_tokens
+    for step in text.passes:
+        if step.phase == "decode":
+            spent += table.upto(1 + step.guessed, held)[step.guessed]
+            held += len(step.tokens)
+    return spent

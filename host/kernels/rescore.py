@@ -6,8 +6,8 @@ import ctypes
 
 import numpy as np
 
-from host.blockfloat import ActivationError
 from host.kernels import REBUILD, library
+from host.layout.blockfloat import ActivationError
 from host.weights import Quantised
 from spec import numeric
 from spec.errors import DeviceError, ToolError
@@ -46,7 +46,8 @@ class Rescorer:
             padded when they are taken.
         tokens: most tokens of one call.
         count: most rows of one token.
-        terms: activations as one or two terms of block floating point (``host.linear.split``).
+        terms: activations as one or two terms of block floating point
+            (``host.forward.linear.split``).
 
     Raises:
         ToolError: the compiled kernels are missing or of another version.

@@ -1,4 +1,4 @@
-/* The steps of a pass, run one after the other without Python in between (host/program.py prepares
+/* The steps of a pass, run one after the other without Python in between (host/forward/program.py prepares
  * them): kernels on fixed buffers, and command lists that are rung and waited for. */
 
 #ifndef RUNNER_H

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from host.device.transport import Buffer
 from host.kernels.runner import READ, SYNCHRONISE, WRITE, Port, synchronises
-from host.transport import Buffer
 from spec import registers
 
 PATIENCE = 0.1
@@ -64,7 +64,7 @@ def _failing(function: Callable[..., int | None], port: Port) -> Callable[..., i
     """A function that answers -1 where the other raises: no exception passes through compiled code.
 
     The runner then leaves the step to Python, where the same is tried again and the reason told.
-    Ctrl-C is kept for ``host.program``.
+    Ctrl-C is kept for ``host.forward.program``.
     """
 
     def call(*arguments: Any) -> int:

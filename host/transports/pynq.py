@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from host.transports import zynq
 from host.transports.board import FIRMWARE_FOLDER, BoardDevice, app_name
 from host.transports.machine import Machine
@@ -20,7 +20,7 @@ OPTIONS = ("bitstream", "machine", "target", "load")
 
 
 class PynqDevice(BoardDevice):
-    """The transport ``pynq`` (see host/transport.py).
+    """The transport ``pynq`` (see host/device/transport.py).
 
     Args:
         memory_bytes: one region of this size is allocated, once.

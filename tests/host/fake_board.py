@@ -188,7 +188,7 @@ class FakeBoard(Machine):
 
     def _tell(self, offset: int, size: int) -> None:
         """The golden device keeps decoded weights until their bytes may have changed."""
-        from host.transport import Buffer
+        from host.device.transport import Buffer
 
         array = self.device.memory[offset : offset + size]
         self.device.flush(Buffer(self.base + offset, array))

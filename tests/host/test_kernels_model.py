@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from host import kernels
-from host.cache import CacheError, KvCache
-from host.driver import Accelerator
+from host.device.driver import Accelerator
+from host.device.transport import open_device
+from host.forward.cache import CacheError, KvCache
+from host.forward.linear import AcceleratorBackend, FloatBackend
+from host.forward.model import Transformer
 from host.kernels import runner
-from host.linear import AcceleratorBackend, FloatBackend
-from host.model import Transformer
-from host.transport import open_device
 from spec.config import KV260, TINY
 from tests.host.tiny_model import random_model, reference_logits, shape
 
@@ -116,8 +116,8 @@ def test_calls_of_a_token(monkeypatch, device, calls):
     counts: dict[str, int] = {}
     traced = Traced(kernels.library(), counts)
     traced_run = Traced(SimpleNamespace(run=runner.run()), counts).run
-    monkeypatch.setattr("host.program.run", lambda: traced_run)
-    monkeypatch.setattr("host.buffers.library", lambda: traced)
+    monkeypatch.setattr("host.forward.program.run", lambda: traced_run)
+    monkeypatch.setattr("host.forward.buffers.library", lambda: traced)
     started = []
     start = Accelerator.start
     monkeypatch.setattr(Accelerator, "start", lambda self, p: started.append(p) or start(self, p))

@@ -10,18 +10,18 @@ import signal
 import numpy as np
 import pytest
 
-from host import cpu
-from host.blockfloat import ActivationError
-from host.crosscheck import CheckedAccelerator
-from host.driver import Accelerator, memory_needed
+from host.device import cpu
+from host.device.crosscheck import CheckedAccelerator
+from host.device.driver import Accelerator, memory_needed
+from host.device.software import BASE_ADDRESS
+from host.forward.linear import AcceleratorBackend
+from host.forward.model import Transformer, matrices
+from host.forward.program import Program
+from host.forward.schedule import SHIFT, events
+from host.forward.two_step import two_step
 from host.kernels import runner
-from host.linear import AcceleratorBackend
-from host.model import Transformer, matrices
-from host.program import Program
-from host.schedule import SHIFT, events
-from host.software import BASE_ADDRESS
+from host.layout.blockfloat import ActivationError
 from host.transports.uio import UioDevice
-from host.two_step import two_step
 from sim import device as rtl
 from sim import golden_device
 from spec import commands
