@@ -130,8 +130,8 @@ def test_length(module: str, path: Path) -> None:
         ("spec", None),
         ("host", ("board",)),
         ("hwgen", ("generator", "vivado")),
-        ("sim", ("generator", "simulation")),
-        ("tests", ("generator", "simulation", "development", "comparison", "board")),
+        ("sim", ("generator", "simulation", "sweep")),
+        ("tests", ("generator", "simulation", "sweep", "development", "comparison", "board")),
     ],
 )
 def test_third_party_is_declared(package: str, extras: tuple[str, ...] | None) -> None:
