@@ -16,17 +16,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from host import blockfloat, kernels, pack
-from host.attention import attend
-from host.buffers import padded, plain_sources
-from host.cache import KvCache
-from host.cpu import CpuDevice
-from host.driver import Accelerator
+from host import kernels
+from host.device.cpu import CpuDevice
+from host.device.driver import Accelerator
+from host.forward.attention import attend
+from host.forward.buffers import padded, plain_sources
+from host.forward.cache import KvCache
+from host.forward.linear import AcceleratorBackend, AcceleratorLinear
+from host.forward.norm import rms_norm, swiglu
+from host.forward.rope import Rope
+from host.forward.steps import AttentionStep, Workspace
 from host.kernels import Drawing, Norm, Swiglu, Table, address
-from host.linear import AcceleratorBackend, AcceleratorLinear
-from host.norm import rms_norm, swiglu
-from host.rope import Rope
-from host.steps import AttentionStep, Workspace
+from host.layout import blockfloat, pack
 from host.weights import Quantised, Shape
 from spec import layout, shapes
 from spec.config import KV260

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 
-from sim import cases, verify
+from sim import cases, comparison
 from spec.config import KV260, Config
 from spec.errors import MismatchError, exit_with_sentence
 
@@ -27,7 +27,7 @@ def measure(config: Config) -> dict[str, object]:
         MismatchError: the design and golden differ.
     """
     case = cases.draw(ROWS, COLUMNS, 4, 64, config.tokens, SEED)
-    reports = [verify.run(config, case) for _ in range(REPEATS)]
+    reports = [comparison.run(config, case) for _ in range(REPEATS)]
     if any(report.mismatches for report in reports):
         raise MismatchError(f"{config.name} differs from golden: a speed would mean nothing")
     best = min(reports, key=lambda report: report.seconds)

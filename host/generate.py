@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from host.cache import ContextError
-from host.counters import Counters
-from host.model import Transformer
-from host.stop import StopStream, TextStream
+from host.device.counters import Counters
+from host.forward.cache import ContextError
+from host.forward.model import Transformer
+from host.text.stop import StopStream, TextStream
 
 
 class Sampler(Protocol):
@@ -74,6 +74,10 @@ class Generation:
     def tokens(self) -> list[int]:
         """The tokens written, the one that ended the text included."""
         return [token for step in self.passes for token in step.tokens]
+
+    def seconds(self, phase: str) -> float:
+        """Of all passes of a phase, on this machine."""
+        return sum(step.seconds for step in self.passes if step.phase == phase)
 
     @property
     def text(self) -> str:

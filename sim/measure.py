@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from host.counters import Counters
+from host.device.counters import Counters
 from sim import cycles, device, timing, workload
 from sim import memory as memories
 from sim.timing import Runner, Timed

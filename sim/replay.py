@@ -6,23 +6,21 @@ import dataclasses
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from host import vectors
-from host.vectors import Vector
+from host.device import vectors
+from host.device.vectors import Vector
 from host.weights import Quantised
-from sim import device, divergence, stages
+from sim import comparison, device, divergence, stages
 from sim.cases import Case
+from sim.comparison import Report
 from sim.divergence import Divergence
 from spec.config import Config
 from spec.errors import MismatchError
 from spec.files import write_whole
 from spec.layout import Matrix
-
-if TYPE_CHECKING:
-    from sim.verify import Report
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,9 @@ def perform(asked: Asked, **more: Any) -> Report:
 
     Raises:
         MismatchError: golden gives another result than the file that it comes from.
-        DeviceError, LayoutError: as ``sim.verify.run``.
+        DeviceError, LayoutError: as ``sim.comparison.run``.
     """
-    from sim import verify
-
-    report = verify.run(
+    report = comparison.run(
         asked.config, asked.case, asked.fmt, asked.top_k, **asked.options | more
     )  # fmt: skip
     if asked.wanted is not None and not np.array_equal(_kept(asked, report.wanted), asked.wanted):
@@ -163,7 +159,7 @@ def vector(asked: Asked, name: str = "replay") -> Vector:
 
 def golden_results(config: Config, vector: Vector) -> np.ndarray:
     """What a vector's ``wanted`` must be, by the golden device."""
-    from host.driver import Accelerator, memory_needed
+    from host.device.driver import Accelerator, memory_needed
     from sim import golden_device
 
     config = device.simulated(config)

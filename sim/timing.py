@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from host.commandlist import Command, Memory
-from host.counters import Counters
+from host.device.commandlist import Command, Memory
+from host.device.counters import Counters
 from sim import cycles, device, traffic, workload
 from sim import memory as memories
 from sim.workload import Operation

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
-from host import vectors
-from host.driver import Accelerator, memory_needed
-from host.vectors import Vector
+from host.device import vectors
+from host.device.driver import Accelerator, memory_needed
+from host.device.vectors import Vector
 from sim import cases, device, replay
 from spec import numeric
 from spec.config import Config

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from host import vectors
+from host.device import vectors
 from sim import vector_set
 from spec import config as configuration
 from spec.errors import MismatchError, UserError

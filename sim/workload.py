@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host import blockfloat, pack
-from host.commandlist import Command, Memory
-from host.cpu import CpuDevice
-from host.software import BASE_ADDRESS
-from host.transport import Buffer
+from host.device.commandlist import Command, Memory
+from host.device.cpu import CpuDevice
+from host.device.software import BASE_ADDRESS
+from host.device.transport import Buffer
+from host.layout import blockfloat, pack
 from sim.device import MEMORY_BASE, Device
 from spec import commands, layout, numeric
 from spec.config import Config

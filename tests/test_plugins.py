@@ -12,19 +12,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FAILING = """
 import pytest
-from sim import cases, verify
+from sim import cases, comparison
 from spec.config import TINY
 
 @pytest.mark.hardware
 @pytest.mark.parametrize("seed", [3])
 @pytest.mark.parametrize("config", [TINY], ids=lambda config: config.name)
 def test_wrong(config, seed):
-    report = verify.run(config, cases.draw(4, 64, 4, 32, 1, seed))
+    report = comparison.run(config, cases.draw(4, 64, 4, 32, 1, seed))
     assert report.mismatches, "made to fail"
 
 @pytest.mark.hardware
 def test_right():
-    assert not verify.run(TINY, cases.draw(4, 64, 4, 32, 1, 1)).mismatches
+    assert not comparison.run(TINY, cases.draw(4, 64, 4, 32, 1, 1)).mismatches
 """
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import gcd
 from pathlib import Path
 
 import numpy as np
 
-from host.checkpoint.assemble import Part
 from host.checkpoint.autoawq import positive
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.hf_model import DenseSource
 from host.checkpoint.packing import Packing
 from host.checkpoint.safetensors_file import Tensor
+from host.checkpoint.source import Part
 from host.weights import Dense, Quantised
 from spec import numeric
 
@@ -21,7 +22,7 @@ SYMMETRIC_ZERO = 8
 """The zero point of symmetric int4: values -8..7 are stored as 0..15."""
 
 
-class GroupedSource(DenseSource):
+class GroupedSource(DenseSource, ABC):
     """Linears of a packing, taken as they are; the rest unquantised.
 
     A subclass reads one linear (``_one``). Groups that are coarser than the hardware's, whole rows
@@ -46,7 +47,7 @@ class GroupedSource(DenseSource):
         }
 
     def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
-        """See ``assemble.Source``; ``group`` is the checkpoint's own, not the one asked for."""
+        """See ``source.Source``; ``group`` is the checkpoint's own, not the one asked for."""
         size = self._stored_group(columns, parts[0][0])
         used = hardware_group(size)
         packed = [self._checked(name, rows, columns, size) for name, rows in parts]
@@ -56,7 +57,7 @@ class GroupedSource(DenseSource):
         return Quantised(4, used, values, scales, zeros)
 
     def dense(self, parts: Sequence[Part], columns: int) -> Dense:
-        """See ``assemble.Source``: the integers times their scales."""
+        """See ``source.Source``: the integers times their scales."""
         return Dense(self.linear(parts, columns, 0).floats())
 
     def _stored_group(self, columns: int, name: str) -> int:
@@ -75,11 +76,11 @@ class GroupedSource(DenseSource):
         values, scales, zeros = self._one(name, rows, columns, group)
         return positive(values, scales, zeros, name)
 
+    @abstractmethod
     def _one(
         self, name: str, rows: int, columns: int, group: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Values [rows, columns] and zeros [rows, groups] uint8, scales [rows, groups] float16."""
-        raise NotImplementedError(f"{self.packing.name} has no reader")
 
     def _check_order(self, name: str, columns: int, group: int, remedy: str) -> None:
         """Refuses act-order, which is told by a tensor with each input's group."""

@@ -33,7 +33,7 @@ import numpy as np
 
 from host.checkpoint import jsonfile
 from host.checkpoint.errors import CheckpointError
-from host.wholefile import beside
+from spec.files import written_beside
 
 MAGIC = b"KRIAIMG\0"
 VERSION = 1
@@ -119,7 +119,7 @@ def write(
     length = len(_json(about, planned))
     start = pages(PREFIX.size + length)
     entries: list[Entry] = []
-    with beside(path) as file:
+    with written_beside(path) as file:
         file.write(bytes(start))
         position = start
         for entry, content in tensors:

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from host.cli.options import Json
 from host.doctor.examine import examine, healthy
 from host.doctor.findings import Finding, worst
 from host.session import require_device
@@ -30,7 +31,7 @@ def doctor(
     megabytes: Annotated[
         int, typer.Option(min=1, help="Contiguous memory that the model takes, MB.")
     ] = DEFAULT_MEGABYTES,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Looks at all that is known to go wrong on the board, and says what to do about it.
 

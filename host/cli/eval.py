@@ -10,10 +10,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from host import checkpoint, compression, default_model
-from host.cli.options import DEFAULT_DEVICE, HEADS, OptionError, head_kind
-from host.estimate import Estimate, estimate
-from host.evaluate import (
+from host import checkpoint, default_model
+from host.cli.options import (
+    DEFAULT_CONFIG,
+    DEFAULT_DEVICE,
+    HEADS,
+    ConfigName,
+    Device,
+    Group,
+    Head,
+    Json,
+    ModelArgument,
+    OptionError,
+    head_kind,
+)
+from host.evaluation.estimate import Estimate, estimate
+from host.evaluation.evaluate import (
     WINDOW,
     EvaluationError,
     LiveReference,
@@ -22,14 +34,20 @@ from host.evaluate import (
     predictions,
     score,
 )
-from host.evaluation import Evaluation, show
-from host.head_quality import FullHead
-from host.linear import FloatBackend
-from host.model import Transformer
+from host.evaluation.findings import Evaluation, show
+from host.evaluation.head_quality import FullHead
+from host.evaluation.reference import (
+    LIVE_ESTIMATOR,
+    SAVED_ESTIMATOR,
+    ReferenceWriter,
+    SavedReference,
+)
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
+from host.forward.two_step import two_step
+from host.layout import compression
 from host.progress import Stages
-from host.reference import LIVE_ESTIMATOR, SAVED_ESTIMATOR, ReferenceWriter, SavedReference
 from host.session import Session, require_device
-from host.two_step import two_step
 from host.weights import Model
 from spec import config as configuration
 
@@ -42,10 +60,7 @@ FLOAT, UNQUANTISED = "float", "float, unquantised"
 
 
 def evaluate(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="As for `kria-llm generate --model`.", show_default=False),
-    ] = None,
+    model: ModelArgument = None,
     text: Annotated[
         Path | None,
         typer.Option(
@@ -57,9 +72,7 @@ def evaluate(
     window: Annotated[
         int, typer.Option(min=2, help="Tokens seen together; the first of each is given.")
     ] = WINDOW,
-    device: Annotated[
-        str, typer.Option(help="What runs the accelerator; `kria-llm devices` lists them.")
-    ] = DEFAULT_DEVICE,
+    device: Device = DEFAULT_DEVICE,
     in_float: Annotated[
         bool, typer.Option("--float", help="No device: the rounded weights in floating point.")
     ] = False,
@@ -84,18 +97,10 @@ def evaluate(
         bool,
         typer.Option("--no-reference", help="Perplexity only; saves time and four bytes a weight."),
     ] = False,
-    config: Annotated[
-        str, typer.Option(help="The accelerator: a preset or a TOML file, as for `hwgen`.")
-    ] = "kv260",
-    group: Annotated[
-        int, typer.Option(help="Weights per scale (32, 64, 128) when this command rounds them.")
-    ] = 64,
-    head: Annotated[
-        str, typer.Option(help="The LM head: int8, int4 or two-step, as for `kria-llm generate`.")
-    ] = HEADS[0],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout instead of tables.")
-    ] = False,
+    config: ConfigName = DEFAULT_CONFIG,
+    group: Group = 64,
+    head: Head = HEADS[0],
+    as_json: Json = False,
 ) -> None:
     """Measures a model's predictions of a text, and the bytes of its weights.
 

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from host import firmware as store
+from host.board import firmware as store
+from host.cli.options import Json
 from host.transports.machine import Machine
-
-AsJson = Annotated[bool, typer.Option("--json", help="A JSON object on stdout.")]
 
 app = typer.Typer(
     name="firmware",
@@ -28,7 +27,7 @@ def install(
     unsigned: Annotated[
         bool, typer.Option("--unsigned", help="Do not ask for a signature.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Checks hashes and signature, and makes the folder the current version.
 
@@ -45,7 +44,7 @@ def install(
 
 
 @app.command()
-def rollback(as_json: AsJson = False) -> None:
+def rollback(as_json: Json = False) -> None:
     """Makes the previous version the current one.
 
     Example:
@@ -56,7 +55,7 @@ def rollback(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
+def status(as_json: Json = False) -> None:
     """Says which versions are installed.
 
     Example:

@@ -13,20 +13,33 @@ import typer
 from rich.console import Console
 
 from host import checkpoint, default_model, export
-from host.cli.options import DEFAULT_DEVICE, HEADS, INTERRUPTED, OptionError, head_kind, overrides
-from host.cpu import MAX_THREADS
+from host.board.power import Meter
+from host.cli.options import (
+    DEFAULT_CONFIG,
+    DEFAULT_DEVICE,
+    HEADS,
+    INTERRUPTED,
+    ConfigName,
+    Device,
+    Group,
+    Head,
+    Json,
+    OptionError,
+    head_kind,
+    overrides,
+)
+from host.device.cpu import MAX_THREADS
+from host.forward.head import check_top_k
+from host.forward.two_step import two_step
 from host.generate import check_prompt
 from host.guess.guesser import Guesser, most_guesses
 from host.guess.phrases import encode_phrases, read_phrases
-from host.head import check_top_k
 from host.plan.planner import check_overrides, plan
-from host.power import Meter
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
 from host.session import Session, check_head, choose_context, encode_prompt, require_device
-from host.stop import check_stops
-from host.two_step import two_step
+from host.text.stop import check_stops
 from spec import config as configuration
 from spec.commands import TOP_K_MAX
 from spec.errors import ToolError
@@ -42,17 +55,9 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="What runs the accelerator; `kria-llm devices` lists them. No other"
-            " one is ever taken instead."
-        ),
-    ] = DEFAULT_DEVICE,
+    device: Device = DEFAULT_DEVICE,
     max_tokens: Annotated[int, typer.Option(min=1, help="Stop after this many tokens.")] = 64,
-    config: Annotated[
-        str, typer.Option(help="The accelerator: a preset or a TOML file, as for `hwgen`.")
-    ] = "kv260",
+    config: ConfigName = DEFAULT_CONFIG,
     temperature: Annotated[float, typer.Option(help="0 is greedy: always the same text.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0: all.")] = 0,
     top_p: Annotated[
@@ -75,16 +80,8 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    group: Annotated[
-        int, typer.Option(help="Weights per scale (32, 64, 128) when this command rounds them.")
-    ] = 64,
-    head: Annotated[
-        str,
-        typer.Option(
-            help="The LM head: int8; int4, faster and worse; two-step, int4's speed and int8's"
-            " choice among its 64 candidates: greedy, or with --top-k up to 64."
-        ),
-    ] = HEADS[0],
+    group: Group = 64,
+    head: Head = HEADS[0],
     head_top_k: Annotated[
         str,
         typer.Option(
@@ -155,9 +152,7 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout instead of text and table.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Answers a prompt and says what that cost.
 

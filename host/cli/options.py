@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from spec.errors import UserError
 
 INTERRUPTED = 130
@@ -17,6 +21,35 @@ class OptionError(UserError):
 
 HEADS = ("int8", "int4", "two-step")
 """Kinds of LM head: on the device in 8 or 4 bits, or proposed in 4 and decided in 8 bits."""
+
+DEFAULT_CONFIG = "kv260"
+
+ModelArgument = Annotated[
+    str | None, typer.Argument(help="As for `kria-llm generate --model`.", show_default=False)
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="What runs the accelerator; `kria-llm devices` lists them. No other one is ever taken"
+        " instead."
+    ),
+]
+ConfigName = Annotated[
+    str, typer.Option(help="The accelerator: a preset or a TOML file, as for `hwgen`.")
+]
+Group = Annotated[
+    int, typer.Option(help="Weights per scale (32, 64, 128) when this command rounds them.")
+]
+Head = Annotated[
+    str,
+    typer.Option(
+        help="The LM head: int8; int4, faster and worse; two-step, int4's speed and int8's choice"
+        " among its 64 candidates: greedy, or with --top-k up to 64."
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout instead of text and tables.")
+]
 
 
 def head_kind(text: str) -> str:

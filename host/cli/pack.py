@@ -10,12 +10,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from host import checkpoint, compression, image, image_verify
+from host import checkpoint
 from host.checkpoint.image_model import ImageCheckpoint
-from host.cli.options import HEADS, OptionError, head_kind
-from host.compression import MEGA
+from host.cli.options import (
+    DEFAULT_CONFIG,
+    HEADS,
+    ConfigName,
+    Group,
+    Head,
+    Json,
+    ModelArgument,
+    OptionError,
+    head_kind,
+)
+from host.forward.two_step import two_step
+from host.layout import compression, image, image_verify
+from host.layout.compression import MEGA
 from host.progress import Stages
-from host.two_step import two_step
 from host.weights import Integers, Model
 from spec import config as configuration
 
@@ -23,23 +34,14 @@ EMBEDDINGS = ("auto", "shared", "own")
 
 
 def pack(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="As for `kria-llm generate --model`.", show_default=False),
-    ] = None,
+    model: ModelArgument = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The image to write.", show_default=False),
     ] = None,
-    config: Annotated[
-        str, typer.Option(help="The accelerator: a preset or a TOML file, as for `hwgen`.")
-    ] = "kv260",
-    group: Annotated[
-        int, typer.Option(help="Weights per scale (32, 64, 128) when this command rounds them.")
-    ] = 64,
-    head: Annotated[
-        str, typer.Option(help="The LM head: int8, int4 or two-step, as for `kria-llm generate`.")
-    ] = HEADS[0],
+    config: ConfigName = DEFAULT_CONFIG,
+    group: Group = 64,
+    head: Head = HEADS[0],
     embedding: Annotated[
         str,
         typer.Option(
@@ -57,9 +59,7 @@ def pack(
             help="With --verify: compare every value with this model.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout instead of tables.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Writes the memory image of a model for one accelerator configuration, or verifies one.
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from host import checkpoint
-from host.cli.options import INTERRUPTED
+from host.cli.options import INTERRUPTED, Json
 from host.progress import Stages
 from host.quantize import calibration
 from host.quantize.run import Request, quantise
@@ -49,7 +49,7 @@ def quantize(
     scales: Annotated[
         bool, typer.Option(help="Search activation-aware scales of the channels.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Makes an AWQ checkpoint of an unquantised model, on the CPU.
 

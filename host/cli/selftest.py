@@ -9,27 +9,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from host import selftest as steps
-from host.cli.options import DEFAULT_DEVICE
-from host.driver import Accelerator
+from host.board import selftest as steps
+from host.cli.options import DEFAULT_CONFIG, DEFAULT_DEVICE, ConfigName, Device, Json
+from host.device.driver import Accelerator
+from host.device.transport import open_device
 from host.progress import Stages
 from host.session import require_device
-from host.transport import open_device
 from spec import config as configuration
 from spec.digest import digest
 
 
 def selftest(
-    device: Annotated[
-        str, typer.Option(help="The device; `kria-llm devices` lists them.")
-    ] = DEFAULT_DEVICE,
-    config: Annotated[
-        str, typer.Option(help="The accelerator: a preset or a TOML file.")
-    ] = "kv260",
+    device: Device = DEFAULT_DEVICE,
+    config: ConfigName = DEFAULT_CONFIG,
     short: Annotated[
         bool, typer.Option("--short", help="Only what runs when a model is loaded.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Tests a device: registers, scratch, loopback, one tile, one layer, one token.
 

@@ -9,22 +9,13 @@
 
 #include <string.h>
 
+#include "round.h"
+
 enum {
     RESCORE_ABI = 1, /* changes with struct rescore; host/kernels/rescore.py checks it */
-    BLOCK = 64,                /* spec.numeric */
-    SHIFT_MAX = 15,            /* spec.numeric */
-    MANTISSA_MAX = 127,        /* spec.numeric */
-    BASE_MIN = -80,            /* spec.numeric */
-    BASE_MAX = 80,             /* spec.numeric */
-    SCALE_EXPONENT_LSB = -24,  /* spec.numeric */
-    SIGNIFICANT = 24,          /* bits of fp32 */
     NOT_FINITE = 1,
     OUT_OF_RANGE = 2,
 };
-
-#define INLINED static inline __attribute__((always_inline))
-
-typedef unsigned __int128 uint128_t; /* sums wrap by definition; a sum that fits is exact */
 
 INLINED float float_of(uint32_t bits) {
     float value;
@@ -98,37 +89,11 @@ INLINED uint128_t exact(const struct rescore *r, int64_t row, int unit) {
     return sum;
 }
 
-/* spec.numeric.round_result to fp32: nearest even, once. */
-static float rounded(uint128_t sum, int base, int *failed) {
-    const uint32_t sign = (uint32_t)(sum >> 127);
-    uint128_t size = sign ? -sum : sum;
-    if (size == 0)
-        return 0;
-    const uint64_t top = (uint64_t)(size >> 64);
-    const int length = top ? 128 - __builtin_clzll(top) : 64 - __builtin_clzll((uint64_t)size);
-    int drop = length - SIGNIFICANT;
-    if (drop > 0) {
-        const uint128_t rest = size & (((uint128_t)1 << drop) - 1), half = (uint128_t)1 << (drop - 1);
-        size >>= drop;
-        size += rest > half || (rest == half && (size & 1));
-    } else {
-        size <<= -drop;
-    }
-    if (size >> SIGNIFICANT) {
-        size >>= 1;
-        drop++;
-    }
-    const int exponent = base - SHIFT_MAX + SCALE_EXPONENT_LSB + drop + SIGNIFICANT - 1 + 127;
-    if (exponent < 1 || exponent > 254)
-        *failed = OUT_OF_RANGE;
-    return float_of(sign << 31 | ((uint32_t)exponent & 255) << 23 | ((uint32_t)size & 0x7FFFFF));
-}
-
 int rescore_abi(void) { return RESCORE_ABI; }
 
 /* Returns 0, or why not: an activation that is not finite, a result that left fp32's range. */
 int kernels_rescore(const struct rescore *r) {
-    int failed = 0, base;
+    int in_range = 1, base;
     for (int token = 0; token < r->tokens; token++) {
         float *row = r->activations + token * r->columns;
         float *results = r->results + (int64_t)token * r->count;
@@ -138,10 +103,10 @@ int kernels_rescore(const struct rescore *r) {
             for (int i = 0; i < r->count; i++) {
                 const int64_t index = r->rows[(int64_t)token * r->count + i];
                 const uint128_t sum = r->group == 32 ? exact(r, index, 32) : exact(r, index, 64);
-                const float result = rounded(sum, base, &failed);
+                const float result = float_of(round_result(sum, base, 0, &in_range));
                 results[i] = term ? results[i] + result : result;
             }
         }
     }
-    return failed;
+    return in_range ? 0 : OUT_OF_RANGE;
 }

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from host.sentence import printable
-from host.tokenizer import Tokenizer
+from host.text.sentence import printable
+from host.text.tokenizer import Tokenizer
 from spec.errors import UserError
 
 KINDS = ("prose", "technical", "dialogue", "languages", "code", "tables")

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from host import blockfloat, kernels
-from host.attention import attend
-from host.buffers import padded, plain_sinks, plain_sources
-from host.cache import FORMATS, KvCache
+from host import kernels
+from host.forward.attention import attend
+from host.forward.buffers import padded, plain_sinks, plain_sources
+from host.forward.cache import FORMATS, KvCache
+from host.forward.norm import rms_norm, swiglu
+from host.forward.rope import Rope
 from host.kernels import Attention, Norm, Sink, Source, Swiglu, Table, address
-from host.norm import rms_norm, swiglu
-from host.rope import Rope
+from host.layout import blockfloat
 from spec.config import Config
 from spec.layout import Matrix, port_stride, region_bytes
 from tests.host.matmul_case import GEOMETRIES
@@ -61,7 +62,7 @@ def floats(rng: np.random.Generator, *size: int) -> np.ndarray:
 
 
 def activations(seed: int) -> Call:
-    """The quantiser, as one term or two, against ``host.blockfloat``."""
+    """The quantiser, as one term or two, against ``host.layout.blockfloat``."""
     rng = np.random.default_rng(seed)
     config = dataclasses.replace(GEOMETRIES[seed % len(GEOMETRIES)], tokens=16, max_k=2048)
     tokens, two_terms = int(rng.integers(1, 9)), bool(rng.random() < 0.5)

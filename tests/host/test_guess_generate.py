@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from host.cache import ContextError
+from host.forward.cache import ContextError
 from host.generate import Generation, generate
 from host.guess.guesser import Guesser
 from host.guess.tally import GuessTally

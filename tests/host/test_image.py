@@ -11,13 +11,14 @@ import gguf
 import numpy as np
 import pytest
 
-from host import checkpoint, image, image_verify, pack
-from host.chat import ChatTemplate
-from host.linear import FloatBackend
-from host.model import Transformer
+from host import checkpoint
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
+from host.forward.two_step import two_step
+from host.layout import image, image_verify, pack
 from host.session import Session
-from host.tokenizer import from_gguf
-from host.two_step import two_step
+from host.text.chat import ChatTemplate
+from host.text.tokenizer import from_gguf
 from host.weights import IntegerEmbedding
 from spec.config import KV260, TINY, Config
 from spec.digest import digest
@@ -187,7 +188,7 @@ def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("host.wholefile.os.fsync", full)
+    monkeypatch.setattr("spec.files.os.fsync", full)
     with pytest.raises(OSError, match="No space") as refusal:
         written(tmp_path, random_model(1, shape()))
     assert refusal.value.filename == str(tmp_path / "model.image")

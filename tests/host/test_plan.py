@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-import host.cpu
+import host.device.cpu
 import sim.golden_device
 from host.plan import costs, fabric
 from host.plan.planner import MATMULS, PlanError, plan
@@ -114,7 +114,7 @@ def test_bad_input_is_one_sentence(arguments, words):
     assert_sentence(run("plan", *arguments), 2, *words)
 
 
-DEVICES = {"cpu": host.cpu.open, "golden": sim.golden_device.open}
+DEVICES = {"cpu": host.device.cpu.open, "golden": sim.golden_device.open}
 
 
 @pytest.mark.parametrize("device", list(DEVICES))
@@ -147,3 +147,6 @@ def test_the_runtime_follows_the_plan(monkeypatch, device, overrides):
         commands = 2 if name == "qkv" else 1  # two terms of two tokens on an engine of two
         wanted[name, made.place(name, 2)] += 2 * times * commands
     assert ours.ran == wanted
+    by_python = device == "golden" and any(place == "fabric" for _, place in wanted)
+    compiled = device == "cpu" or any(place == "cpu" for _, place in wanted)
+    assert ("python" in ours.launches, "compiled" in ours.launches) == (by_python, compiled)

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from host import vectors
-from host.vectors import VectorError
+from host.device import vectors
+from host.device.vectors import VectorError
 from sim import cases, replay, vector_set
 from spec.config import KV260, TINY
 from spec.errors import ToolError

@@ -23,7 +23,7 @@ from cocotbext.axi import (
     AxiResp,
 )
 
-from host import blockfloat, pack
+from host.layout import blockfloat, pack
 from sim import cases, golden
 from spec import commands, layout, registers
 from spec.digest import digest

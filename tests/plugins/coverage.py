@@ -1,6 +1,6 @@
 """Functional coverage: which bins of tests/plugins/bins.py the simulated matmuls of a run hit.
 
-Every call of ``sim.verify.run`` that ends is counted, in all test processes; the report is
+Every call of ``sim.comparison.run`` that ends is counted, in all test processes; the report is
 ``build/coverage.json`` and a few lines at the end. ``--bins-goal 95`` makes less a failure.
 """
 
@@ -34,9 +34,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _install() -> None:
-    from sim import verify
+    from sim import comparison
 
-    exact = verify.run
+    exact = comparison.run
     if getattr(exact, "counts_bins", False):
         return
 
@@ -50,7 +50,7 @@ def _install() -> None:
         return report
 
     counted.counts_bins = True  # type: ignore[attr-defined]
-    verify.run = counted
+    comparison.run = counted
 
 
 @pytest.hookimpl(optionalhook=True)

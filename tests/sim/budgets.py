@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-from sim import cases, verify
+from sim import cases, comparison
 from spec.config import TINY, Config
 
 FOLDER = Path(__file__).resolve().parents[1] / "baselines"
@@ -31,7 +31,7 @@ def cycles(name: str) -> int:
     """Simulated cycles of one standard shape."""
     config, rows, columns, bits, tokens, fmt, top_k = SHAPES[name]
     group = max(64, config.group)
-    report = verify.run(config, cases.draw(rows, columns, bits, group, tokens, 1), fmt, top_k)
+    report = comparison.run(config, cases.draw(rows, columns, bits, group, tokens, 1), fmt, top_k)
     assert not report.mismatches
     return report.counters.cycles
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from host import pack
+from host.layout import pack
 from sim import bench, memory, timing, workload
 from sim.device import MEMORY_BASE
 from spec import commands, layout, shapes

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sim import cases, device, verify
+from sim import cases, comparison, device
 from sim.memory import DDR4_2133, TimingError
 from spec.config import TINY
 
 
-def report(memory: Any, **options: Any) -> verify.Report:
+def report(memory: Any, **options: Any) -> comparison.Report:
     """One matmul of several tiles."""
-    return verify.run(TINY, cases.draw(70, 512, 4, 64, 2, 9), memory=memory, **options)
+    return comparison.run(TINY, cases.draw(70, 512, 4, 64, 2, 9), memory=memory, **options)
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1, 2])

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from sim import cases, verify
+from sim import cases, comparison
 from spec import numeric
 from spec.config import Config
 from tests.plugins import bins, coverage
@@ -23,7 +23,7 @@ def test_every_format_runs(config: Config, bits: int, result: str, stalls: str) 
         rows = (config.tile_rows - 3, config.tile_rows, config.tile_rows + 5)[seed % 3]
         case = cases.draw(rows, group * (1 + seed), bits, group, tokens, 90 + seed)
         fmt = "fp32" if result == "top-k" else result
-        report = verify.run(
+        report = comparison.run(
             config, case, fmt, 6 if result == "top-k" else 0,
             stall_seed=7 + seed if stalls == "stalls" else None,
         )  # fmt: skip
@@ -36,12 +36,12 @@ def test_every_number_of_tokens_and_every_edge_runs(config: Config) -> None:
         for result in bins.RESULTS:
             fmt = "fp32" if result == "top-k" else result
             case = cases.draw(9, config.group, 4, config.group, tokens, tokens)
-            report = verify.run(config, case, fmt, 4 if result == "top-k" else 0)
+            report = comparison.run(config, case, fmt, 4 if result == "top-k" else 0)
             assert not report.mismatches
     for rows in (5, config.tile_rows, config.tile_rows + 1):
         for bits, columns in ((4, 128), (8, 128), (8, config.group), (4, 128 + config.group)):
             case = cases.draw(rows, columns, bits, config.group, 1, rows)
-            report = verify.run(config, case)
+            report = comparison.run(config, case)
             assert not report.mismatches
 
 

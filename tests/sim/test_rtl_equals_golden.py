@@ -8,9 +8,9 @@ import itertools
 import numpy as np
 import pytest
 
-from host.driver import Accelerator
+from host.device.driver import Accelerator
 from host.weights import Quantised
-from sim import cases, device, verify
+from sim import cases, comparison, device
 from sim.cases import Case
 from spec import numeric, registers
 from spec.config import KV260, TINY, Config
@@ -97,7 +97,7 @@ def draw(config: Config, seed: int) -> Drawn:
 @pytest.mark.parametrize(("config", "seed"), RANDOM)
 def test_random_matmuls_are_equal(config: Config, seed: int) -> None:
     drawn = draw(config, seed)
-    report = verify.run(
+    report = comparison.run(
         config, drawn.case, drawn.fmt, stall_seed=drawn.stall_seed, latency=drawn.latency
     )
     assert not report.mismatches, f"{drawn.replay}: {report.first_mismatch}"
@@ -129,7 +129,7 @@ def test_extremes_are_equal(config: Config, bits: int, value: int, mantissa: int
     shapes.append((20, min(config.max_k, 1024)))
     for (rows, columns), fmt in itertools.product(shapes, FORMATS):
         case = constant_case(config, rows, columns, bits, 128, value, mantissa)
-        report = verify.run(config, case, fmt)
+        report = comparison.run(config, case, fmt)
         assert not report.mismatches, f"{rows}x{columns} {fmt}: {report.first_mismatch}"
 
 
@@ -143,7 +143,7 @@ def test_the_longest_sums_are_equal() -> None:
     for mantissa, base in itertools.product((127, -128), BASES):
         bases = np.full(2, base, np.int8)
         case = Case(weights, bases, shifts, np.full((2, TINY.max_k), mantissa, np.int8))
-        report = verify.run(TINY, case)
+        report = comparison.run(TINY, case)
         assert not report.mismatches, f"{mantissa} {base}: {report.first_mismatch}"
         exact = TINY.max_k * -128 * mantissa * 2047 << (29 + numeric.SHIFT_MAX)
         assert report.found[0, 0] == numeric.round_result(exact, base, "fp32")
@@ -158,7 +158,9 @@ def test_shapes_at_the_edges_are_equal(config: Config, bits: int) -> None:
         for rows, columns in ((1, group), (tile - 1, group), (tile + 1, 3 * group), (1, 384)):
             for tokens in {1, config.tokens}:
                 case = cases.draw(rows, columns, bits, group, tokens, rows + columns)
-                report = verify.run(config, case, FORMATS[(rows + tokens) % 2], stall_seed=columns)
+                report = comparison.run(
+                    config, case, FORMATS[(rows + tokens) % 2], stall_seed=columns
+                )
                 what = f"{rows}x{columns} g{group} M={tokens} seed {rows + columns}"
                 assert not report.mismatches, f"{what}: {report.first_mismatch}"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hwgen.generate import verilog
-from sim import cases, device, source, verify
+from sim import cases, comparison, device, source
 from spec.config import TINY
 
 VENDOR = dataclasses.replace(TINY, name="tiny-vendor", dsp="vendor")
@@ -24,7 +24,7 @@ def text() -> str:
 
 @pytest.fixture
 def vendor(text: str, monkeypatch: pytest.MonkeyPatch):
-    """``verify.run`` simulates the vendor twin instead of replacing it."""
+    """``comparison.run`` simulates the vendor twin instead of replacing it."""
     emitted = source.verilog
 
     def with_model(config):
@@ -47,8 +47,8 @@ def test_equal_to_golden_and_as_fast_as_the_portable_twin(vendor, seed: int) -> 
     rows, columns = chance.randint(1, 60), group * chance.randint(1, 1024 // group)
     case = cases.draw(rows, columns, bits, group, chance.randint(1, VENDOR.tokens), seed)
     fmt = chance.choice(["fp32", "bf16"])
-    found = verify.run(VENDOR, case, fmt)
+    found = comparison.run(VENDOR, case, fmt)
     assert not found.mismatches, (seed, found.first_mismatch)
-    portable = verify.run(dataclasses.replace(VENDOR, dsp="portable"), case, fmt)
+    portable = comparison.run(dataclasses.replace(VENDOR, dsp="portable"), case, fmt)
     assert not portable.mismatches
     assert found.counters.cycles == portable.counters.cycles, f"seed {seed}: latencies differ"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host.driver import Accelerator
+from host.device.driver import Accelerator
 from host.weights import Quantised
-from sim import cases, device, golden_device, verify
+from sim import cases, comparison, device, golden_device, verify
 from spec.config import TINY, Config
 from spec.digest import digest
 from spec.errors import DeviceError
@@ -42,7 +42,7 @@ def named(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def told(report: verify.Report) -> str:
+def told(report: comparison.Report) -> str:
     return json.dumps({key: report.as_dict()[key] for key in ("mismatches", "first_mismatch")})
 
 
@@ -50,7 +50,7 @@ def told(report: verify.Report) -> str:
 def test_corners_are_equal(config: Config, shape: tuple[int, int], bits: int, group: int) -> None:
     for seed, fmt in enumerate(("fp32", "bf16")):
         case = cases.draw(*shape, bits, group, config.tokens, seed)
-        report = verify.run(config, case, fmt)
+        report = comparison.run(config, case, fmt)
         assert not report.mismatches, f"seed {seed} {fmt}: {told(report)}"
 
 
@@ -63,7 +63,9 @@ def test_random_matmuls_with_stalls_are_equal(seed: int) -> None:
     rows, tokens = int(random.integers(1, 70)), int(random.integers(1, config.tokens + 1))
     bits, fmt = int(random.choice([4, 8])), str(random.choice(["fp32", "bf16"]))
     case = cases.draw(rows, columns, bits, group, tokens, seed)
-    report = verify.run(config, case, fmt, stall_seed=seed, latency=int(random.integers(1, 100)))
+    report = comparison.run(
+        config, case, fmt, stall_seed=seed, latency=int(random.integers(1, 100))
+    )
     what = f"seed {seed}: {config.name} {rows}x{columns} int{bits} g{group} M={tokens} {fmt}"
     assert not report.mismatches, f"{what}: {told(report)}"
 
@@ -77,7 +79,7 @@ def test_random_top_k_with_stalls_is_equal(seed: int) -> None:
     top_k = min(int(random.choice([1, 2, 7, 20, 64])), rows // 2 * 2)
     case = cases.draw(rows, columns, bits, 64, tokens, seed)
     stalls = seed if seed % 3 else None
-    report = verify.run(config, case, top_k=top_k, stall_seed=stalls, latency=1 + 5 * seed)
+    report = comparison.run(config, case, top_k=top_k, stall_seed=stalls, latency=1 + 5 * seed)
     what = f"seed {seed}: {config.name} {rows}x{columns} int{bits} M={tokens} top-{top_k}"
     assert not report.mismatches, f"{what}: {told(report)}"
     assert report.wanted.shape == (tokens, top_k + top_k % 2)
@@ -98,7 +100,7 @@ def test_top_k_of_sorted_results_is_equal(order: str) -> None:
         Quantised(8, 128, values, scales),
         np.zeros(2, np.int8), np.zeros((2, 2), np.uint8), mantissas,
     )  # fmt: skip
-    report = verify.run(TINY, case, top_k=64)
+    report = comparison.run(TINY, case, top_k=64)
     assert not report.mismatches, told(report)
     first = {"rising": (199, 0), "falling": (0, 199), "equal": (0, 0), "zero": (0, 0)}[order]
     assert tuple(report.found[:, 0] & np.uint64(0xFFFFFFFF)) == first
@@ -128,7 +130,7 @@ def test_a_list_that_mixes_all_results_and_top_k_equals_golden(stall_seed: int |
 @pytest.mark.parametrize("config", [TINY, WIDE], ids=named)
 def test_the_counters_are_what_the_ports_saw_and_the_layout_says(config: Config) -> None:
     case = cases.draw(100, 896, 4, 64, config.tokens, 3)
-    report = verify.run(config, case)
+    report = comparison.run(config, case)
     matrix = Matrix(config, 100, 896, 4, 64)
     beats = 64 // config.beat_bytes + matrix.activation_beats(config.tokens) + matrix.beats
     assert report.counters.bytes_read == beats * config.beat_bytes
@@ -203,14 +205,14 @@ def test_a_finer_group_verifies_a_variant_and_says_so() -> None:
 
 
 def test_a_difference_ends_with_code_5_and_both_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = verify._golden
+    exact = comparison._golden
 
     def wrong(*arguments: Any) -> np.ndarray:
         out = exact(*arguments)
         out[4 * (TINY.tile_rows + 3)] ^= 1  # token 1, row 3 of the first tile
         return out
 
-    monkeypatch.setattr(verify, "_golden", wrong)
+    monkeypatch.setattr(comparison, "_golden", wrong)
     with pytest.raises(verify.MismatchError, match="first token 1 row 3: rtl 0x") as caught:
         verify.command(config="tiny", shape="20x256", tokens=2, weights=verify.Weights.INT4,
                        group=64, seed=0, result_format=verify.Format.FP32, top_k=None,
@@ -222,9 +224,9 @@ def test_a_write_outside_the_results_is_told() -> None:
     before = np.zeros(100, np.uint8)
     after = before.copy()
     after[40:60] = 1
-    verify._check_elsewhere(before, after, device.MEMORY_BASE + 40, 20)
+    comparison._check_elsewhere(before, after, device.MEMORY_BASE + 40, 20)
     with pytest.raises(DeviceError, match="wrote 1 bytes outside its results"):
-        verify._check_elsewhere(before, after, device.MEMORY_BASE + 40, 19)
+        comparison._check_elsewhere(before, after, device.MEMORY_BASE + 40, 19)
 
 
 @pytest.mark.parametrize(
