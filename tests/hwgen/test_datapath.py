@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from host import blockfloat, pack
+from host.layout import blockfloat, pack
 from hwgen.datapath import Datapath
 from sim import cases
 from spec import commands, layout, numeric
