@@ -19,11 +19,11 @@ END = 9
 
 
 class Counter(wiring.Component):
-    """Counts to ``END`` and stays. Bits that come late, never, stay; one that nothing reads."""
+    """Counts to ``END`` and stays. Bits that come late, never, stay; one that nothing shows."""
 
     def __init__(self) -> None:
         super().__init__({
-            "go": In(1), "late": Out(1), "never": Out(1), "once": Out(1, init=1),
+            "go": In(1), "late": Out(1), "never": Out(1), "masked": Out(1), "once": Out(1, init=1),
         })  # fmt: skip
 
     def elaborate(self, platform) -> Module:
@@ -35,6 +35,7 @@ class Counter(wiring.Component):
             count.eq(Mux(self.go & ~late, count + 1, count)), self.late.eq(late),
             self.never.eq(never), unread.eq(self.go),
             self.once.eq(self.once),
+            self.masked.eq(self.go & (unread | (count <= END))),  # its second part is always so
         ]  # fmt: skip
         return m
 
