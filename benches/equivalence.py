@@ -31,7 +31,7 @@ from hwgen.synthesis import yosys
 from spec.config import Config
 from spec.errors import ToolError
 
-SECONDS = 30
+SECONDS = 20
 """Of one attempt."""
 
 TO_AIG = """memory_map
@@ -101,7 +101,7 @@ class Prover:
         for part in [*near, *(one for one in LARGER if _inside(mutant.module, one))]:
             if self.never_differs(mutant, part):
                 return Proof("never differs", part)
-        for part in [one for one in near[:2] if one not in TOO_LARGE]:
+        for part in [one for one in near[:3] if one not in TOO_LARGE]:
             if self.never_seen(mutant, part):
                 return Proof("never seen", part)
         return None
