@@ -114,10 +114,11 @@ class Transformer:
             qkv, output, gate_up, down = linears[4 * index : 4 * index + 4]
             epsilon = shape.norm_epsilon
             layers.append(_Layer(
-                NormStep(space, previous, layer.input_norm, epsilon, qkv.sinks), qkv,
+                NormStep(space, previous, layer.input_norm, epsilon, qkv.sinks, threads), qkv,
                 AttentionStep(space, shape, rope, self.cache, index, layer.qkv_bias, qkv, output,
                               threads), output,
-                NormStep(space, output, layer.post_norm, epsilon, gate_up.sinks), gate_up,
+                NormStep(space, output, layer.post_norm, epsilon, gate_up.sinks, threads),
+                gate_up,
                 SwigluStep(space, gate_up, down, threads), down,
             ))  # fmt: skip
             previous = down
