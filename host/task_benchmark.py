@@ -124,13 +124,13 @@ def run(
         raise MismatchError(
             f"with guesses task {task.name!r} was answered {guessed.text!r}, without {plain.text!r}"
         )
-    return Row(task.kind, task.name, len(prompt), _sums(plain, guessed, cost))
+    return Row(task.kind, task.name, len(prompt), _sums(plain, guessed, cost, guesser is not None))
 
 
-def _sums(plain: Generation, guessed: Generation, cost: PassCost | None) -> Sums:
+def _sums(plain: Generation, guessed: Generation, cost: PassCost | None, guessing: bool) -> Sums:
     decode = [step for step in guessed.passes if step.phase == "decode"]
     board = (0.0, 0.0) if cost is None else (
-        decode_seconds(cost, plain), decode_seconds(cost, guessed))  # fmt: skip
+        decode_seconds(cost, plain, False), decode_seconds(cost, guessed, guessing))  # fmt: skip
     return Sums(
         sum(len(step.tokens) for step in decode),
         len(decode),
