@@ -113,20 +113,24 @@ INLINED void read_head(const struct attention *a, const struct source *from, int
         add_rows(out, a->bias + start, a->head_dim, out);
 }
 
-/* A token's queries, ready to be multiplied with keys, and its entries into the cache. */
-INLINED void append_token(const struct attention *a, int tokens, int token, int64_t position) {
+/* Heads `low` .. `high` - 1 of a token's queries and then of its keys and values: queries ready to
+ * be multiplied with keys, the others into the cache. */
+INLINED void append_heads(const struct attention *a, int tokens, int token, int64_t position,
+                          int low, int high) {
     const struct source *from = a->joined + (tokens - 1);
-    float read[MAX_HEAD_DIM] = {0}, key[MAX_HEAD_DIM] = {0};
-    for (int head = 0; head < a->heads; head++) {
+    float read[MAX_HEAD_DIM], key[MAX_HEAD_DIM];
+    for (int64_t i = a->head_dim; i < padded(a->head_dim); i++)
+        read[i] = key[i] = 0;
+    for (int head = low; head < high && head < a->heads; head++) {
         read_head(a, from, token, head, read);
         rotate(a, read, position, a->query_scale,
                a->queries + ((int64_t)token * a->heads + head) * a->head_dim);
     }
-    for (int kv = 0; kv < a->kv_heads; kv++) {
-        read_head(a, from, token, a->heads + kv, read);
+    for (int head = low < a->heads ? a->heads : low; head < high; head++) {
+        read_head(a, from, token, head, read);
         rotate(a, read, position, 1.0f, key);
-        read_head(a, from, token, a->heads + a->kv_heads + kv, read);
-        append(a, kv, position, key, read);
+        read_head(a, from, token, head + a->kv_heads, read);
+        append(a, head - a->heads, position, key, read);
     }
 }
 

@@ -13,8 +13,15 @@
 enum {
     MIXED_AT_ONCE = 128, /* positions: their values stay in the first cache for all columns */
     AHEAD_BYTES = 64,   /* a cache line */
-    WORTH_A_THREAD = 1 << 16, /* products that outweigh waking one */
+    /* Products that outweigh waking a thread. */
+    WORTH_A_THREAD = VECTOR_BYTES == 16 ? 1 << 12 : 1 << 16,
 };
+
+/* Asks for memory, into the second cache. */
+INLINED void fetch(const char *from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += AHEAD_BYTES)
+        __builtin_prefetch(from + i, 0, 2);
+}
 
 /* Scores to weights and what they sum to, which is returned. Positions from `length` on count as
  * far away; int8 keys and values have a scale each. */
@@ -42,8 +49,17 @@ struct NAMED(team) {
     const struct attention *a;
     int64_t start;
     int tokens, cuts, column_cuts; /* of each key head's positions, and of its columns */
+    int token_cuts;                /* of each token's heads, and of its results */
     atomic_llong wrong;            /* FINE, or the first activation that is not finite */
 };
+
+INLINED void rows_part(const struct NAMED(team) *team, int token, int part) {
+    const struct attention *a = team->a;
+    const int heads = a->heads + a->kv_heads, cuts = team->token_cuts;
+    append_heads(a, team->tokens, token, team->start + token, heads * part / cuts,
+                 heads * (part + 1) / cuts);
+    prepare(a->next + (team->tokens - 1), token * cuts + part, team->tokens * cuts);
+}
 
 INLINED int64_t score_room(const struct attention *a) { return a->context + LANES; }
 
@@ -71,18 +87,45 @@ INLINED void score_part(const struct NAMED(team) *team, int kv, int part) {
     }
 }
 
+/* Asks for what the first panels of scores will read. */
+INLINED void fetch_first(const struct NAMED(team) *team) {
+    const struct attention *a = team->a;
+    const int64_t blocks = (team->start + team->tokens + LANES - 1) / LANES;
+    const int64_t bytes = a->head_dim * LANES * entry_bytes(a->format);
+    for (int kv = 0; kv < a->kv_heads; kv++)
+        for (int part = 0; part < team->cuts; part++)
+            fetch((const char *)a->keys +
+                      (kv * (a->context / LANES) + blocks * part / team->cuts) * bytes,
+                  bytes);
+}
+
+/* Asks for a head's share of the values that will be mixed first. */
+INLINED void fetch_values(const struct NAMED(team) *team, int index) {
+    const struct attention *a = team->a;
+    const int group = a->heads / a->kv_heads, head = index % a->heads;
+    const int64_t end = team->start + team->tokens;
+    const int64_t rows = end < MIXED_AT_ONCE ? end : MIXED_AT_ONCE;
+    const int64_t bytes = padded(a->head_dim) * entry_bytes(a->format);
+    const int64_t low = rows * (head % group) / group, high = rows * (head % group + 1) / group;
+    if (index < a->heads) /* the first token's */
+        fetch((const char *)a->values + (head / group * a->context + low) * bytes,
+              (high - low) * bytes);
+}
+
 INLINED void soften_row(const struct NAMED(team) *team, int index) {
     const struct attention *a = team->a;
     const int64_t length = team->start + index / a->heads + 1;
     const int64_t at = index % a->heads / (a->heads / a->kv_heads) * a->context;
     const int scaled = a->format == CACHE_INT8;
+    fetch_values(team, index);
     a->shares[index] = 1.0f / soften(a->scores + index * score_room(a), length,
                                      scaled ? a->key_scales + at : NULL,
                                      scaled ? a->value_scales + at : NULL);
 }
 
 /* Weighted values of `count` tokens' positions `from` .. `from` + 127, for 16 columns. */
-INLINED void mix_columns(const struct NAMED(team) *team, int kv, int64_t from, int unit, int first) {
+INLINED void mix_columns(const struct NAMED(team) *team, int kv, int64_t from, int unit,
+                         int first) {
     const struct attention *a = team->a;
     const int64_t bytes = entry_bytes(a->format), wide = padded(a->head_dim);
     const int group = a->heads / a->kv_heads, head = kv * group, nth = unit - first;
@@ -142,30 +185,35 @@ static void NAMED(attend_part)(void *argument, int phase, int index) {
     const struct attention *a = team->a;
     const struct sink *next = a->next + (team->tokens - 1);
     switch (phase) {
-    case ROWS: append_token(a, team->tokens, index, team->start + index); break;
+    case ROWS: rows_part(team, index / team->token_cuts, index % team->token_cuts); break;
     case SCORES: score_part(team, index / team->cuts, index % team->cuts); break;
     case WEIGHTS: soften_row(team, index); break;
     case MIXES: mix_part(team, index / team->column_cuts, index % team->column_cuts); break;
     case RESULTS:
         note(&team->wrong,
-             deliver(next, index, a->rows + index * row_room(a->heads * (int64_t)a->head_dim)));
+             deliver_part(next, index / team->token_cuts,
+                          a->rows + index / team->token_cuts *
+                                        row_room(a->heads * (int64_t)a->head_dim),
+                          index % team->token_cuts, team->token_cuts));
     }
 }
 
 /* Returns FINE or which activation is not finite. */
 int64_t NAMED(attend)(const struct attention *a, int tokens, int64_t start) {
     const int units = (int)(padded(a->head_dim) / LANES);
-    const int64_t work = (start + tokens) * tokens * a->heads * a->head_dim;
+    const int64_t work = (start + tokens + LANES) * tokens * a->heads * a->head_dim;
     const int64_t most = 1 + work / WORTH_A_THREAD;
     const int wanted = a->threads < 1 ? 1 : a->threads;
     const int threads = most < wanted ? (int)most : wanted;
     const int cuts = cuts_for(a->kv_heads, threads);
-    struct NAMED(team) team = {a, start, tokens, cuts, cuts < units ? cuts : units, FINE};
+    struct NAMED(team) team = {a, start, tokens, cuts, cuts < units ? cuts : units,
+                               cuts_for(tokens, threads), FINE};
     const int counts[PHASES] = {
-        [ROWS] = tokens, [SCORES] = a->kv_heads * cuts, [WEIGHTS] = tokens * a->heads,
-        [MIXES] = a->kv_heads * team.column_cuts, [RESULTS] = tokens,
+        [ROWS] = tokens * team.token_cuts, [SCORES] = a->kv_heads * cuts,
+        [WEIGHTS] = tokens * a->heads, [MIXES] = a->kv_heads * team.column_cuts,
+        [RESULTS] = tokens * team.token_cuts,
     };
-    prepare(a->next + (tokens - 1));
+    fetch_first(&team);
     pool_phases(NAMED(attend_part), &team, counts, PHASES, threads);
     return team.wrong;
 }

@@ -89,7 +89,8 @@ INLINED void gate_runs(const float *gates, const float *ups, float *out, int64_t
         WITH("fadd", A, A, 28) FROM("sub", B, 31, A)
         FOUR("frecps", C, A, B) FOUR("fmul", B, B, C) FOUR("frecps", C, A, B) FOUR("fmul", B, B, C)
         FOUR("frecps", C, A, B) FOUR("fmul", B, B, C) FOUR("fmul", F, F, B) PAIRS("stp", F, "out")
-        "add %[gates], %[gates], #64\n add %[ups], %[ups], #64\n add %[out], %[out], #64\n b.ne 0b\n"
+        "add %[gates], %[gates], #64\n add %[ups], %[ups], #64\n"
+        "add %[out], %[out], #64\n b.ne 0b\n"
         : [gates] "+r"(gates), [ups] "+r"(ups), [out] "+r"(out), [count] "+r"(count)
         : [k] "r"(constants)
         : CLOBBERED);

@@ -161,8 +161,8 @@ void pool_run(void (*work)(void *, int), void *argument, int count, int threads)
 
 enum { MAX_PHASES = 8 };
 
-/* Runs `work(argument, phase, index)` for index 0 .. counts[phase] - 1 of each phase; a phase begins
- * when the one before it has ended. For one waking of the threads instead of one a phase. */
+/* Runs `work(argument, phase, index)` for index 0 .. counts[phase] - 1 of each phase; a phase
+ * begins when the one before it has ended. For one waking of the threads instead of one a phase. */
 void pool_phases(void (*work)(void *, int, int), void *argument, const int *counts, int phases,
                  int threads);
 

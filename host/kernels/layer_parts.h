@@ -5,7 +5,8 @@
 #include "exponential.h"
 #include "rows.h"
 
-enum { VALUES_FOR_A_THREAD = 1024 }; /* fewer cost less than waking one */
+/* Fewer cost less than waking a thread. */
+enum { VALUES_FOR_A_THREAD = VECTOR_BYTES == 16 ? 256 : 1024 };
 
 /* Sum of squares. */
 INLINED float squares(const float *values, int64_t count) {
@@ -55,7 +56,7 @@ static void NAMED(norm_token)(void *argument, int token) {
 int64_t NAMED(norm)(const struct norm *n, int tokens, int first, int count) {
     const int64_t most = 1 + count * n->columns / VALUES_FOR_A_THREAD;
     struct NAMED(norming) team = {n, tokens, first, count, FINE};
-    prepare(n->next + (count - 1));
+    prepare(n->next + (count - 1), 0, 1);
     pool_run(NAMED(norm_token), &team, count, most < n->threads ? (int)most : n->threads);
     return team.wrong;
 }
@@ -106,6 +107,7 @@ static void NAMED(gate_part)(void *argument, int phase, int index) {
     if (phase == GATES) {
         const int64_t first = blocks * part / team->parts;
         gate_blocks(team, token, first, blocks * (part + 1) / team->parts);
+        prepare(team->next, index, team->tokens * team->parts);
     } else if (team->next->plain || team->next->second) {
         if (part == 0)
             note(&team->wrong, deliver(team->next, token, row));
@@ -126,7 +128,6 @@ int64_t NAMED(swiglu)(const struct swiglu *s, int tokens) {
     const int threads = most < s->threads ? (int)most : s->threads < 1 ? 1 : s->threads;
     const int parts = cuts_for(tokens, threads), items = tokens * parts;
     struct NAMED(gating) team = {s, s->next + (tokens - 1), tokens, parts, FINE};
-    prepare(team.next);
     pool_phases(NAMED(gate_part), &team, (int[STEPS]){items, items}, STEPS, threads);
     return team.wrong;
 }
@@ -159,7 +160,7 @@ void NAMED(results)(const struct source *from, int tokens, int64_t columns, floa
 
 /* Activations [tokens][columns] to where a matmul reads them. */
 int64_t NAMED(activations)(const struct sink *to, int tokens, const float *values, float *row) {
-    prepare(to);
+    prepare(to, 0, 1);
     for (int token = 0; token < tokens; token++) {
         memcpy(row, values + (int64_t)token * to->columns, (size_t)to->columns * sizeof *row);
         const int64_t wrong = deliver(to, token, row);

@@ -51,20 +51,21 @@
     __asm__ volatile(                                                                              \
         ROWS_##rows(GET_SUMS, )                                                \
         "0: add %[a], %[a], #16\n add %[b], %[b], %[s4]\n add %[ahead], %[ahead], %[stride]\n"     \
-        "subs %w[count], %w[count], #1\n" get ROWS_##rows(GET_ROW, ) "prfm pldl1keep, [%[ahead]]\n" \
+        "subs %w[count], %w[count], #1\n" get ROWS_##rows(GET_ROW, )                               \
+        "prfm pldl1keep, [%[ahead]]\n"                                                             \
         convert PRODUCTS(rows, 24, 25, 0) PRODUCTS(rows, 26, 27, 1) PRODUCTS(rows, 28, 29, 2)      \
         PRODUCTS(rows, 30, 31, 3) "b.ne 0b\n"                                                      \
         "mov %[at], %[c]\n" ROWS_##rows(PUT_SUMS, )                                                \
         : [at] "+r"(at), [a] "+r"(a), [b] "+r"(b), [ahead] "+r"(ahead), [count] "+r"(count)       \
-        : [c] "r"(c), [room] "r"(room), [begin] "r"(begin), [stride] "r"(stride), [s1] "r"(step), [s2] "r"(2 * step),  \
-          [s3] "r"(3 * step), [s4] "r"(4 * step), [o1] "r"(row), [o2] "r"(2 * row),                \
+        : [c] "r"(c), [room] "r"(room), [begin] "r"(begin), [stride] "r"(stride),          \
+          [s1] "r"(step), [s2] "r"(2 * step), [s3] "r"(3 * step), [s4] "r"(4 * step), [o1] "r"(row), [o2] "r"(2 * row),                \
           [o3] "r"(3 * row), [o4] "r"(4 * row), [o5] "r"(5 * row), [o6] "r"(6 * row),              \
           [o7] "r"(7 * row)                                                                        \
         : "cc", "memory", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10",       \
           "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22",      \
           "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31")
 
-/* `count` times four steps, at least once, from 0 if `fresh`. Distances of rows and steps in bytes. */
+/* `count` times four steps, at least once, from 0 if `fresh`. Distances in bytes. */
 INLINED void panel_fours(int rows, int format, const char *a, int64_t row, const char *b,
                          int64_t step, float *c, int64_t room, int fresh, const char *ahead,
                          int64_t stride, int count) {

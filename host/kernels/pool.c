@@ -9,11 +9,15 @@
 
 #include "kernels.h"
 
-enum { SPINS = 2000 }; /* some microseconds: the gap between two calls of one token is of that order */
+#if defined(__aarch64__)
+enum { SPINS = 256 }; /* of up to 100 us: longer than the fabric works between two calls */
+#else
+enum { SPINS = 2000 }; /* some microseconds: the gap between two calls of one token */
+#endif
 
 /* Lets some time pass, less if `place` is written; `seen` is what it held. On ARM the core sleeps
- * until another one writes to the line, or the timer's event stream wakes it (every 100 us on
- * Linux): the pool waits for milliseconds at next to no power, and is there within a microsecond. */
+ * until another one writes to the line, or the timer's event stream wakes it (every 100 us under
+ * Linux): the pool waits for milliseconds at next to no power, and is there at once. */
 #if defined(__aarch64__)
 static inline void pause_until(atomic_uint *place, unsigned seen) {
     unsigned value;

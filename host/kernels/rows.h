@@ -41,16 +41,21 @@ INLINED void copy_bytes(void *to, const void *from, int count) {
         memcpy(to, from, 4);
 }
 
-/* Zeros into the beat of bases and the beats of shifts; the slots' own bytes follow. */
-INLINED void clear_headers(const struct sink *to, uint8_t *region) {
+/* Zeros into the beat of bases and one part of the beats of shifts; the slots' own bytes follow. */
+INLINED void clear_headers(const struct sink *to, uint8_t *region, int part, int parts) {
     static const uint8_t zeros[16];
     const int64_t step = (1 + to->vectors) * (int64_t)to->port_bytes;
+    const int64_t low = to->spans * (int64_t)part / parts, high = to->spans * (part + 1LL) / parts;
     for (int port = 0; port < to->ports; port++) {
-        uint8_t *beat = region + port * to->stride;
-        copy_bytes(beat, zeros, to->port_bytes);
-        beat += to->port_bytes;
-        for (int span = 0; span < to->spans; span++, beat += step)
-            copy_bytes(beat, zeros, to->port_bytes);
+        uint8_t *base = region + port * to->stride, *beat = base + to->port_bytes + low * step;
+        if (part == 0)
+            copy_bytes(base, zeros, to->port_bytes);
+        if (to->port_bytes == 16)
+            for (int64_t span = low; span < high; span++, beat += step)
+                memcpy(beat, zeros, 16);
+        else
+            for (int64_t span = low; span < high; span++, beat += step)
+                copy_bytes(beat, zeros, to->port_bytes);
     }
 }
 
@@ -73,19 +78,27 @@ INLINED uint32_t most_of(const float *block) {
 }
 
 /* Mantissas of 16 values; what they leave over stays in `values` if that is wanted. */
-INLINED void mantissas_of(float *values, float up, float step, int leave, int8_t *out) {
+INLINED void mantissas_of(float *values, float up, float step, int leave, int clip, int8_t *out) {
     const vector top = spread(MANTISSA_MAX), bottom = spread(-MANTISSA_MAX);
     const vector ups = spread(up), steps = spread(-step);
     struct lanes rest = load(values);
     struct lane_bits found;
-#define DO(p)                                                                                      \
-    {                                                                                              \
-        /* exact, or too small to matter */                                                        \
-        found.p = rounded(at_most(at_least(rest.p * ups, bottom), top));                           \
-        if (leave)                                                                                 \
-            rest.p = fused(floating(found.p), steps, rest.p);                                      \
-    }
+    struct lanes scaled = rest; /* exact, or too small to matter */
+#define DO(p) scaled.p *= ups;
     EACH(DO)
+#undef DO
+#define DO(p) scaled.p = at_most(at_least(scaled.p, bottom), top);
+    if (clip) {
+        EACH(DO)
+    }
+#undef DO
+#define DO(p) found.p = rounded(scaled.p);
+    EACH(DO)
+#undef DO
+#define DO(p) rest.p = fused(floating(found.p), steps, rest.p);
+    if (leave) {
+        EACH(DO)
+    }
 #undef DO
     store_bytes(out, found);
     if (leave)
@@ -120,28 +133,43 @@ INLINED int64_t wrong_column(const float *row) {
     return column;
 }
 
-/* A block's mantissas and shift into a slot; `values` NULL for padding behind the row. */
+/* A block's mantissas, 16 every `stride` bytes. */
+INLINED void mantissas_every(float *values, float up, float step, int leave, int8_t *out,
+                             int64_t stride, int clip) {
+    for (int i = 0; i < BLOCK / LANES; i++)
+        mantissas_of(values + i * LANES, up, step, leave, clip, out + i * stride);
+}
+
+/* A block's mantissas and shift into a slot; `values` NULL for padding behind the row. `clip`: the
+ * block wants a larger exponent than there is. */
 INLINED void quantise_block(const struct sink *to, uint8_t *region, int slot, int64_t block,
-                            float *values, int shift, int base, int leave) {
-    const int span = to->ports * to->port_bytes, mine = slot / to->port_bytes; /* 16, 32 or 64 */
-    uint8_t *head = region + mine * to->stride + slot % to->port_bytes;
-    int8_t mantissas[BLOCK];
-    if (!values)
-        memset(mantissas, 0, sizeof mantissas);
+                            float *values, int shift, int base, int leave, int clip) {
+    const int span = to->ports * to->port_bytes; /* 16, 32 or 64 */
+    const int64_t step_bytes = (1 + to->vectors) * (int64_t)to->port_bytes;
+    const int64_t first = block * (BLOCK / span), last = first + BLOCK / span;
+    const int whole_beat = span == BLOCK && to->port_bytes == LANES; /* no detour */
+    uint8_t *head = region + slot / to->port_bytes * to->stride + slot % to->port_bytes;
+    uint8_t *out = region + (1 + first * (1 + to->vectors) + 1 + slot) * (int64_t)to->port_bytes;
+    int8_t mantissas[BLOCK] = {0};
+    int8_t *write = whole_beat ? (int8_t *)out : mantissas;
+    const int64_t stride = whole_beat ? to->stride : LANES;
     if (values) {
         const float up = float_of((uint32_t)(127 + shift - base) << 23);
         const float step = float_of((uint32_t)(127 - shift + base) << 23);
-        for (int i = 0; i < BLOCK; i += LANES)
-            mantissas_of(values + i, up, step, leave, mantissas + i);
+        if (clip)
+            mantissas_every(values, up, step, leave, write, stride, 1);
+        else
+            mantissas_every(values, up, step, leave, write, stride, 0);
+    }
+    if (whole_beat && values) {
+        head[to->port_bytes + first * step_bytes] = (uint8_t)shift;
+        return;
     }
     const int8_t *from = mantissas;
-    const int64_t first = block * (BLOCK / span), last = first + BLOCK / span;
-    for (int64_t s = first; s < last && s < to->spans; s++) {
-        const int64_t beat = (1 + s * (1 + to->vectors)) * to->port_bytes;
-        uint8_t *out = region + beat + (1 + slot) * to->port_bytes;
-        head[beat] = (uint8_t)shift;
-        for (int port = 0; port < to->ports; port++, out += to->stride, from += to->port_bytes)
-            copy_bytes(out, from, to->port_bytes);
+    for (int64_t s = first; s < last && s < to->spans; s++, out += step_bytes) {
+        head[to->port_bytes + s * step_bytes] = (uint8_t)shift;
+        for (int port = 0; port < to->ports; port++, from += to->port_bytes)
+            copy_bytes(out + port * to->stride, from, to->port_bytes);
     }
 }
 
@@ -161,7 +189,8 @@ INLINED void quantise_blocks(const struct sink *to, uint8_t *region, int slot, f
     for (int64_t b = first; b < last; b++) {
         int shift = b < blocks ? base - wanted[b] : 0;
         shift = shift > SHIFT_MAX ? SHIFT_MAX : shift < 0 ? 0 : shift;
-        quantise_block(to, region, slot, b, b < blocks ? row + b * BLOCK : NULL, shift, base, leave);
+        quantise_block(to, region, slot, b, b < blocks ? row + b * BLOCK : NULL, shift, base, leave,
+                       b < blocks && wanted[b] > base);
     }
 }
 
@@ -178,13 +207,13 @@ INLINED int64_t quantise_into(const struct sink *to, uint8_t *region, int slot, 
     return FINE;
 }
 
-/* Before the tokens of a pass are delivered, in whatever order. */
-INLINED void prepare(const struct sink *to) {
+/* Before the tokens of a pass are delivered, in whatever order; one of several parts. */
+INLINED void prepare(const struct sink *to, int part, int parts) {
     if (to->plain)
         return;
-    clear_headers(to, to->first);
+    clear_headers(to, to->first, part, parts);
     if (to->second && to->second != to->first)
-        clear_headers(to, to->second);
+        clear_headers(to, to->second, part, parts);
 }
 
 /* A token's activations to where the matmul reads them. `row` is overwritten and has room for
@@ -203,6 +232,21 @@ INLINED int64_t deliver(const struct sink *to, int token, float *row) {
     else if (wrong == FINE)
         wrong = quantise_into(to, to->first, token, row, 0);
     return wrong == FINE ? FINE : (int64_t)token * to->columns + wrong;
+}
+
+/* The same by one of several threads, each its share of the blocks where these can be shared. */
+INLINED int64_t deliver_part(const struct sink *to, int token, float *row, int part, int parts) {
+    const int64_t blocks = to->columns / BLOCK, all = slot_blocks(to);
+    int32_t wanted[MAX_BLOCKS];
+    if (parts == 1 || to->plain || to->second || to->columns % BLOCK)
+        return part ? FINE : deliver(to, token, row);
+    block_exponents(row, 0, blocks, wanted);
+    const int base = base_of(wanted, blocks);
+    if (base == NOT_FINITE)
+        return (int64_t)token * to->columns + wrong_column(row);
+    quantise_blocks(to, to->first, token, row, wanted, base, all * part / parts,
+                    all * (part + 1) / parts, 0);
+    return FINE;
 }
 
 /* Floats of a row with room for whole blocks. */

@@ -44,19 +44,49 @@ microsecond on a desktop, an A53 taken to be eight times slower."""
 WAKE_SECONDS = 5e-6
 """Assumed: waking the pool's threads and gathering them."""
 
+PHASE_SECONDS = 0.5e-6
+"""Assumed: what the threads wait for each other between two phases of a kernel: a cache line that
+goes from core to core a few times."""
+
+ATTENTION_PHASES = 5
+"""Of a call: rows, scores, weights, weighted values, results."""
+
+SUM_ROWS = 5
+"""Query heads below which a panel of attention waits for its sums: two registers of each, and ten
+cycles from one product to the next (the same model's latency)."""
+
+
+def _seen(past: float, tokens: float) -> float:
+    """Positions that a token of a pass sees, in the mean; whole runs of 16 are computed."""
+    return past + (tokens + 1) / 2 + 7.5
+
+
+def _share(count: float) -> float:
+    """Of things that the cores share, those of the busiest one."""
+    return -(-count // CORES)
+
+
+def _panels(rows: int) -> int:
+    """Panels that the query heads of a key head take (host/kernels/panel.h)."""
+    return -(-rows // 8)
+
+
 Features = Callable[..., dict[str, float]]
 
 FEATURES: dict[str, Features] = {
     "norm": lambda columns, tokens, terms: {
-        "call": 1, "token": tokens, "value": columns * tokens,
-        "term value": columns * tokens * terms,
+        "call": 1, "column": columns, "value": columns * _share(tokens),
+        "term value": columns * _share(tokens) * terms,
     },
-    "swiglu": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
+    "swiglu": lambda columns, tokens: {"call": 1, "value": columns * tokens / CORES},
     "attend": lambda heads, kv_heads, head_dim, past, tokens: {
-        "token value": tokens * (heads + 2 * kv_heads) * head_dim,
-        "product": tokens * (past + (tokens + 1) / 2) * heads * head_dim,
-        "entry": (past + tokens) * kv_heads * head_dim,
-        "score": tokens * (past + (tokens + 1) / 2) * heads,
+        "value": tokens * (heads + 2 * kv_heads) * head_dim / CORES,
+        "result": _share(tokens) * heads * head_dim,
+        "product": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
+        * max(heads // kv_heads, SUM_ROWS * _panels(heads // kv_heads)),
+        "entry": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
+        * _panels(heads // kv_heads),
+        "score": _share(tokens * heads) * _seen(past, tokens),
     },
     "gather": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
     "activations": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
@@ -72,7 +102,8 @@ FEATURES: dict[str, Features] = {
         "weight": rows * columns, "product": rows * columns * tokens, "result": rows * tokens,
     },
 }  # fmt: skip
-"""By kernel: what its cycles are proportional to, from the numbers of a call."""
+"""By kernel: what its cycles are proportional to, from the numbers of a call. Those of norm, swiglu
+and attend are the busiest core's."""
 
 
 @lru_cache(maxsize=1)
@@ -82,10 +113,15 @@ def table() -> dict[str, Any]:
 
 
 def cycles(kernel: str, *numbers: float) -> float:
-    """Cycles of one call on one core, loads in the first cache; the numbers are ``FEATURES``'."""
-    features = FEATURES[kernel](*numbers).values()
-    return float(sum(a * b for a, b in zip(features, table()["kernels"][kernel]["cycles"],
-                                           strict=True)))  # fmt: skip
+    """Cycles of one call, loads in the first cache; the numbers are those of ``FEATURES``."""
+    return sum(parts(kernel, *numbers).values())
+
+
+def parts(kernel: str, *numbers: float) -> dict[str, float]:
+    """Cycles of one call by feature."""
+    features = FEATURES[kernel](*numbers)
+    found = table()["kernels"][kernel]["cycles"]
+    return {name: a * b for (name, a), b in zip(features.items(), found, strict=True)}
 
 
 def seconds(kernel: str, *numbers: float, threads: int = 1, memory_bytes: float = 0) -> float:

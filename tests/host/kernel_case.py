@@ -149,8 +149,8 @@ def activation(seed: int) -> Call:
     def check() -> None:
         np.testing.assert_allclose(out, swiglu(joined), rtol=2e-6, atol=1e-30)
 
-    return Call("swiglu", [call, tokens], [call, joined, out, row, exponents, sources, sinks], check,
-                [out])  # fmt: skip
+    buffers = [call, joined, out, row, exponents, sources, sinks]
+    return Call("swiglu", [call, tokens], buffers, check, [out])
 
 
 BOUNDS = {"fp32": 3e-6, "fp16": 2e-3, "int8": 3e-2}
