@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sim.sweep import optimise, prune, tasks
+from sim.sweep import fabric, optimise, prune, tasks
 from sim.sweep.names import SweepError
 from sim.sweep.plan import Stage, Sweep
 from sim.sweep.point import Point
@@ -44,7 +44,7 @@ class Done:
             row = stage.get(point.key)
             if row is not None and row.status == "ok":
                 found |= row.figures
-        return found
+        return found | _speeds(point, found)
 
     def stages_passed(self, point: Point) -> int:
         """How many stages a point went through with a result."""
@@ -190,6 +190,20 @@ class _Runner:
         kept = self._store.finished(row.digest for row in rows.values())
         rows |= {row.key: row for row in kept.values()}
         return chosen + [free[index] for index in inside], rows
+
+
+def _speeds(point: Point, found: Mapping[str, Any]) -> dict[str, float]:
+    """Tokens per second of simulated cycles and what the estimate says of the processor."""
+    if "decode_cycles" not in found:
+        return {}
+    per_ms = point.config.clock_mhz * 1e3
+    vectors = fabric.prefill_tokens(point.config, point.workload)
+    decode = found["decode_cycles"] / per_ms + found["decode_processor_ms"]
+    prefill = found["prefill_cycles"] / per_ms + found["prefill_processor_ms"]
+    return {
+        "tokens_per_second": round(1e3 * point.workload.pass_tokens / decode, 4),
+        "prefill_tokens_per_second": round(1e3 * vectors / prefill, 4),
+    }
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:
