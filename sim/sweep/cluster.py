@@ -63,7 +63,7 @@ class Cluster:
             self._checked.add(stage)
         waiting = {self._submit(task, None): task for task in listed}
         refused: set[str] = set()
-        finished = distributed.as_completed(list(waiting))
+        finished = distributed.as_completed(list(waiting), loop=self._client.loop)
         try:
             for future in finished:
                 task = waiting.pop(future)

@@ -129,7 +129,6 @@ def _point(done: Done, point: Point) -> dict[str, Any]:
     rows = {stage: by_key[point.key] for stage, by_key in done.rows.items()}
     reasons = [f"{stage}: {row.reason}" for stage, row in rows.items() if row.reason]
     own = vars(point.config) | vars(point.workload)
-    simulated = rows.get("simulate")
     return {
         "position": point.position,
         "values": {axis.name: point.values.get(axis.name, own[axis.name])
@@ -138,7 +137,7 @@ def _point(done: Done, point: Point) -> dict[str, Any]:
         "reason": reasons[0] if reasons else "",
         "figures": done.figures(point),
         "estimated": dict(rows["estimate"].figures),
-        "simulated": dict(simulated.figures) if simulated else {},
+        "simulated": done.stage_figures(point, "simulate") if "simulate" in rows else {},
     }  # fmt: skip
 
 

@@ -40,11 +40,18 @@ class Done:
     def figures(self, point: Point) -> dict[str, Any]:
         """What is known of a point: the estimate, under what dearer stages found."""
         found: dict[str, Any] = {}
-        for stage in self.rows.values():
-            row = stage.get(point.key)
+        for stage, rows in self.rows.items():
+            row = rows.get(point.key)
             if row is not None and row.status == "ok":
-                found |= row.figures
-        return found | _speeds(point, found)
+                found |= self.stage_figures(point, stage)
+        return found
+
+    def stage_figures(self, point: Point, stage: str) -> dict[str, Any]:
+        """Figures of one stage; the simulated cycles with the tokens per second that they make."""
+        figures = dict(self.rows[stage][point.key].figures)
+        if "decode_cycles" in figures:
+            figures |= _speeds(point, figures, self.rows["estimate"][point.key].figures)
+        return figures
 
     def stages_passed(self, point: Point) -> int:
         """How many stages a point went through with a result."""
@@ -192,14 +199,12 @@ class _Runner:
         return chosen + [free[index] for index in inside], rows
 
 
-def _speeds(point: Point, found: Mapping[str, Any]) -> dict[str, float]:
+def _speeds(point: Point, ran: Mapping[str, Any], estimated: Mapping[str, Any]) -> dict[str, float]:
     """Tokens per second of simulated cycles and what the estimate says of the processor."""
-    if "decode_cycles" not in found:
-        return {}
     per_ms = point.config.clock_mhz * 1e3
     vectors = fabric.prefill_tokens(point.config, point.workload)
-    decode = found["decode_cycles"] / per_ms + found["decode_processor_ms"]
-    prefill = found["prefill_cycles"] / per_ms + found["prefill_processor_ms"]
+    decode = ran["decode_cycles"] / per_ms + estimated["decode_processor_ms"]
+    prefill = ran["prefill_cycles"] / per_ms + estimated["prefill_processor_ms"]
     return {
         "tokens_per_second": round(1e3 * point.workload.pass_tokens / decode, 4),
         "prefill_tokens_per_second": round(1e3 * vectors / prefill, 4),

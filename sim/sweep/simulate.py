@@ -44,8 +44,8 @@ class Ran:
 
 
 def run(point: Point, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Cycles of a pass of decode and one of prefill by simulation; what the processor adds comes when
-    the stages' figures are joined (``sim.sweep.run``), so that these hold whatever that costs.
+    """Cycles of a pass of decode and of one of prefill by simulation. What the processor adds comes
+    when the stages' figures are joined (``sim.sweep.run``), so that these hold whatever that costs.
 
     Raises:
         MismatchError: a byte of memory is wrong.
