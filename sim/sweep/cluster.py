@@ -6,7 +6,7 @@ wants, so that a worker that joins later cannot slip in results of another progr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sim.sweep import tasks
@@ -17,6 +17,10 @@ from spec.errors import ToolError
 
 SECONDS = 10
 """A scheduler that has not answered by then is taken for unreachable, one without workers too."""
+
+
+REFUSALS = 100
+"""Tasks that workers of other versions may give back before the sweep gives up."""
 
 
 class Cluster:
@@ -58,17 +62,22 @@ class Cluster:
         import distributed
 
         listed = list(asked)
-        for stage in {task.stage for task in listed} - self._checked:
-            self._check(stage)
-            self._checked.add(stage)
+        for task in listed:
+            if task.stage not in self._checked:
+                self._check(task.stage, task.versions)
+                self._checked.add(task.stage)
         waiting = {self._submit(task, None): task for task in listed}
         refused: set[str] = set()
+        left = REFUSALS
         finished = distributed.as_completed(list(waiting), loop=self._client.loop)
         try:
             for future in finished:
                 task = waiting.pop(future)
                 problem = future.exception() if future.status == "error" else None
                 if isinstance(problem, VersionsDiffer):
+                    left -= 1
+                    if not left:
+                        raise problem
                     refused |= self._others(task)
                     again = self._submit(task, refused)
                     waiting[again] = task
@@ -98,7 +107,7 @@ class Cluster:
         # Its key is new every time: the cluster must not answer from an earlier sweep's memory.
         return self._client.submit(tasks.execute, task, pure=False, workers=where)
 
-    def _check(self, stage: str) -> None:
+    def _check(self, stage: str, wanted: Mapping[str, str]) -> None:
         """Refuses workers of other versions, and threads: the generator is not made for them."""
         try:
             self._client.wait_for_workers(1, timeout=SECONDS)
@@ -113,9 +122,7 @@ class Cluster:
                     f"worker {name} has {threads} threads: start it with --nthreads 1 and as many"
                     " --nworkers instead"
                 )
-        found = self._versions(stage)
-        wanted = versions(stage)
-        for name, have in found.items():
+        for name, have in self._versions(stage).items():
             for part in wanted:
                 if have.get(part) != wanted[part]:
                     raise VersionsDiffer(

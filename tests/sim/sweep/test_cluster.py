@@ -102,7 +102,7 @@ def test_two_workers_one_of_which_is_killed(
     try:
         cluster._client.wait_for_workers(2, timeout=60)
         assert swept(cluster, tmp_path / "both") == alone
-        pids = {path.name.split("-")[1] for path in processes.calls.iterdir()}
+        pids = {path.name.rsplit("-", 2)[1] for path in processes.calls.iterdir()}
         assert len(pids) == 2  # both took part
         before = len(list(processes.calls.iterdir()))
 
@@ -133,7 +133,6 @@ def test_who_cannot_take_part_is_told(
         processes.worker()
         cluster._client.wait_for_workers(1, timeout=60)
         monkeypatch.setattr(tasks, "versions", lambda stage: {"sources": "other"})
-        monkeypatch.setattr("sim.sweep.cluster.versions", lambda stage: {"sources": "other"})
         with pytest.raises(tasks.VersionsDiffer, match=r"tcp://.* has other versions"):
             swept(cluster, tmp_path / "other")
     finally:
@@ -148,3 +147,23 @@ def test_an_unreachable_scheduler_is_one_sentence(
     with pytest.raises(SweepError, match="no dask scheduler answers at") as caught:
         Cluster(address)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_rtl_stage_has_the_same_table(processes: Processes, tmp_path: Path) -> None:
+    """Estimates and simulations, of the real stages, on two workers and on one process."""
+    sweep = plan.from_mapping({
+        "config": {"preset": "tiny", "max_k": 1536, "group": 64},
+        "grid": {"outstanding": [1, 2, 4], "tokens": [1, 2]},
+        "workload": {"model": "smollm2-135m", "context": 16, "prompt": 16},
+        "stages": {"simulate": {"points": 2}},
+    })  # fmt: skip
+    tables = []
+    processes.worker(), processes.worker()
+    for name, runner in (("alone", Local(1)), ("both", Cluster(processes.address))):
+        with Store(tmp_path / name / FILE) as store:
+            done = run(sweep, store, None, runner, Report(Console(quiet=True)))
+        tables.append(table.write(done, tmp_path / name)[0].read_text())
+        runner.close()
+    assert tables[0] == tables[1]
+    assert tables[0].count(",simulated,ok,") == 2
