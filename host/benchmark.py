@@ -206,7 +206,7 @@ def board_speed(timed: Timed, case: Case, cost: PassCost | None) -> float | None
     """Tokens per second of a text with guesses on the board; None without a cost table."""
     if cost is None or timed.text is None:
         return None
-    return case.tokens / decode_seconds(cost, timed.text)
+    return case.tokens / decode_seconds(cost, timed.text, True)
 
 
 def render(rows: list[Row], device: str, guess: str, form: str) -> str:

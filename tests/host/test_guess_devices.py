@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 
 import pytest
 
+from host import tasks
 from host.forward.two_step import two_step
 from host.guess.guesser import Guesser
 from host.report import Report
@@ -42,32 +44,28 @@ def cost(tokens: int, context: int) -> float:
     return 1 + 0.1 * tokens + 0.001 * context
 
 
-def write(
-    session: Session, prompt: list[int], sampling: Sampling, most: int, guesser=None
-) -> Report:
-    """Answers a prompt with a guesser or none."""
-    return session.run(prompt, Letters(), sampling, most, guesser=guesser)
-
-
 def compare(
     plain: Session, session: Session, prompt: list[int], sampling: Sampling, most: int,
-    automatic: bool, rng: random.Random,
+    automatic: bool, rng: random.Random, stops: Sequence[str] = (),
 ) -> Report:  # fmt: skip
     """Writes a text plainly and with guesses; all of both must be equal."""
-    wanted = write(plain, prompt, sampling, most).generation
+    wanted = plain.run(prompt, Letters(), sampling, most, stops=stops).generation
     limit = session.accelerator.config.tokens - 1
     guesser = Guesser(
         limit, cost if automatic else None, session.model.eos_tokens,
         [disturbed(rng, wanted.tokens)],
     )  # fmt: skip
-    report = write(session, prompt, sampling, most, guesser)
+    told: list[str] = []
+    report = session.run(
+        prompt, Letters(), sampling, most, told.append, stops=stops, guesser=guesser
+    )
     found = report.generation
     assert found.tokens == wanted.tokens
     assert (found.text, found.stop_reason) == (wanted.text, wanted.stop_reason)
+    assert "".join(told) == found.text
     held = session.transformer.cache
-    assert held.length == plain.transformer.cache.length
     assert held.tokens == plain.transformer.cache.tokens
-    assert sum(len(step.tokens) for step in found.passes) == len(wanted.tokens)
+    assert len(held.tokens) == len(prompt) + len(found.tokens) - 1
     return report
 
 
@@ -86,7 +84,7 @@ def test_greedy_answers_are_equal(device, config, most):
     rng = random.Random(1)
     plain, session = open_session(device, config), open_session(device, config)
     report = compare(plain, session, [3, 4, 5, 6], GREEDY, most, False, rng)
-    elsewhere = write(open_session("cpu", config), [3, 4, 5, 6], GREEDY, most)
+    elsewhere = open_session("cpu", config).run([3, 4, 5, 6], Letters(), GREEDY, most)
     assert report.generation.tokens == elsewhere.generation.tokens
     assert report.guesses.accepted and report.guesses.refused
     assert report.guesses.tokens_per_pass > 1.2
@@ -104,6 +102,50 @@ def test_sampled_answers_are_equal(device, config, most):
     sampling = Sampling(temperature=0.8, top_k=20, seed=5)
     report = compare(plain, session, [9, 8, 7], sampling, most, True, rng)
     assert report.guesses.accepted
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stop_string_or_the_context_inside_accepted_guesses(seed):
+    """Nothing after the stop string is shown or kept; the context ends where it would."""
+    rng = random.Random(seed)
+    plain, session = open_session("cpu", EIGHT), open_session("cpu", EIGHT)
+    prompt = [rng.randrange(1, 80) for _ in range(rng.randint(3, 40))]
+    whole = plain.run(prompt, Letters(), GREEDY, 200).generation
+    assert whole.stop_reason == "context" and len(prompt) + len(whole.tokens) == CONTEXT + 1
+    report = compare(plain, session, prompt, GREEDY, 200, False, rng)
+    assert report.generation.stop_reason == "context"
+    accepted = report.guesses.accepted
+    for place in (len(whole.text) // 3, len(whole.text) // 2):
+        stops = [whole.text[place : place + rng.randint(2, 5)]]
+        report = compare(plain, session, prompt, GREEDY, 200, False, rng, stops)
+        accepted += report.guesses.accepted
+        assert report.generation.stop_reason == "stop"
+        assert report.generation.text == whole.text[: whole.text.index(stops[0])]
+    assert accepted
+
+
+@pytest.mark.parametrize(
+    ("device", "config", "count", "most"),
+    [
+        ("cpu", EIGHT, 28, 40),
+        ("golden", EIGHT, 8, 12),
+        ("rtl", TINY, 2, 8),
+        pytest.param("golden", EIGHT, 28, 12, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_every_task_is_answered_alike(device, config, count, most):
+    """The task set's prompts letter by letter; the shortest ones on rtl."""
+    prompts = sorted((Letters().encode(task.prompt) for task in tasks.read()), key=len)[:count]
+    assert len(prompts) == count
+    context = len(prompts[-1]) + most
+    model = random_model(3, shape("qwen2", context=context))
+    session = Session.open(model, device, config, context)
+    rng, accepted = random.Random(4), 0
+    for prompt in prompts:
+        report = compare(session, session, prompt, GREEDY, most, True, rng)
+        accepted += report.guesses.accepted
+    assert accepted > count
 
 
 def draw(rng: random.Random, seed: int) -> Sampling:

@@ -11,6 +11,7 @@ import gguf
 import pytest
 
 from host import task_benchmark, tasks
+from host.guess.cost import BOOKKEEPING_SECONDS
 from host.guess.guesser import Guesser
 from host.session import Session
 from host.task_benchmark import Row, Sums, render, summaries
@@ -91,9 +92,10 @@ def test_plain_and_guessed_are_counted(session):
     assert sums.passes < sums.tokens and sums.accepted == sums.tokens - sums.passes
     assert sums.refused == sums.guessed - sums.accepted > 0
     assert sums.plain_board == pytest.approx(29)
-    assert sums.board == pytest.approx(sums.passes + 0.1 * sums.guessed)
+    assert sums.board == pytest.approx((1 + BOOKKEEPING_SECONDS) * sums.passes + 0.1 * sums.guessed)
     assert sums.plain_seconds > 0 and sums.seconds > 0
     assert told == ["summary: letters, plain", "summary: letters, guessing"]
+    assert list(row.prompt_ids) == Letters().encode("abcabc") and len(row.token_ids) == 30
 
 
 def test_without_a_cost_table_the_board_is_left_out(session):
