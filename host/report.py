@@ -64,6 +64,8 @@ class Report:
     """Of the whole board while the run lasted; no samples without a sensor."""
     ran: dict[tuple[str, str], int] = field(default_factory=dict)
     """Commands by (operation, ``fabric`` or ``cpu``): what the plan said, as it was done."""
+    launches: dict[str, int] = field(default_factory=dict)
+    """Commands by what started them: the ``compiled`` runner, or ``python``."""
 
     @property
     def label(self) -> str:
@@ -114,6 +116,7 @@ class Report:
             "config": config.name,
             "digest": f"{digest(config):016x}",
             "ran": {f"{name} on {place}": count for (name, place), count in self.ran.items()},
+            "launches": dict(self.launches),
             "head": {
                 "top_k": self.head.top_k or None,
                 "full_passes": self.head.full_passes,

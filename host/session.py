@@ -6,7 +6,7 @@ import ctypes
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from host.board import selftest
 from host.device.crosscheck import CheckedAccelerator
@@ -31,6 +31,8 @@ from spec.errors import ToolError, UserError
 
 DEFAULT_CONTEXT = 2048
 """Tokens of context unless another number is asked for: a long chat, and a cache of 100 MB."""
+
+Key = TypeVar("Key")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is (0: unknown)."""
@@ -214,7 +216,7 @@ class Session:
         self.transformer.cache.reuse(prompt)
         _trim()
         full_before = self.transformer.full_passes
-        ran_before = dict(self.accelerator.ran)
+        ran, launches = dict(self.accelerator.ran), dict(self.accelerator.launches)
         generation = generate(
             self.transformer,
             prompt,
@@ -231,14 +233,13 @@ class Session:
         )
         head = Head(self.head_top_k, self.transformer.full_passes - full_before, two_step)
         device = self.accelerator.transport.name
-        ran = {
-            key: count - ran_before.get(key, 0)
-            for key, count in self.accelerator.ran.items()
-            if count > ran_before.get(key, 0)
-        }
+        ran = _since(ran, self.accelerator.ran)
+        launches = _since(launches, self.accelerator.launches)
         mode = "off" if guesser is None else guesser.mode
-        config = self.accelerator.config
-        return Report(generation, device, config, self.model.source, head, guess=mode, ran=ran)
+        return Report(
+            generation, device, self.accelerator.config, self.model.source, head, guess=mode,
+            ran=ran, launches=launches,
+        )  # fmt: skip
 
     def guesser(self, option: str, phrases: Sequence[Sequence[int]] = ()) -> Guesser | None:
         """What ``--guess auto|off|N`` asks for; None for no guesses.
@@ -276,6 +277,12 @@ class Session:
     def close(self) -> None:
         """Releases the device."""
         self.accelerator.close()
+
+
+def _since(before: dict[Key, int], now: dict[Key, int]) -> dict[Key, int]:
+    """What was added to counts."""
+    more = {key: count - before.get(key, 0) for key, count in now.items()}
+    return {key: count for key, count in more.items() if count}
 
 
 def _trim() -> None:

@@ -82,7 +82,7 @@ def fit(kernel: str, program: Program) -> dict:
 def build(folder: Path) -> Program:
     """The harness with the kernels, and the plugin."""
     sources = [str(path) for path in kernel_sources() if path.suffix == ".c"]
-    sources = [path for path in sources if not path.endswith("/pool.c")] + [str(HERE / "pool.c")]
+    sources.append(str(HERE / "pool.c"))
     program, plugin = folder / "harness", folder / "plugin.so"
     headers = f"-I{Path(sources[0]).parent}"
     run = ["aarch64-linux-gnu-gcc", *FLAGS, headers, "-o", str(program), str(HERE / "harness.c")]

@@ -35,6 +35,12 @@ class Command:
     """Entries per token that the caller asked for; 0 for all results. The engine writes one more
     when this is odd."""
 
+    def ports(self) -> list[tuple[np.ndarray, int, int]]:
+        """What each port reads of the activations: (array, first byte, bytes)."""
+        config = self.matrix.config
+        size = self.matrix.activation_beats(self.tokens) * config.port_bytes
+        return [(self.activations.array, port * self.stride, size) for port in range(config.ports)]
+
 
 @dataclass
 class CommandList:
@@ -61,6 +67,7 @@ class Memory:
         self._buffers: dict[str, list[Buffer]] = {
             role: [] for role in ("weights", "activations", "results", "commands")
         }
+        self._shared: dict[tuple[str, int], list[Buffer]] = {}
         self._page_used = REGION_ALIGN
 
     def allocate(self, role: str, size: int) -> Buffer:
@@ -69,15 +76,19 @@ class Memory:
         self._buffers[role].append(buffer)
         return buffer
 
-    def reuse(self, role: str, size: int) -> Buffer:
-        """The smallest buffer of this role that holds ``size``; a new power of two if none does.
+    def reuse(self, role: str, size: int, lane: int = 0) -> Buffer:
+        """The smallest shared buffer of a lane that holds ``size``; if none does, a new one of a
+        power of two.
 
-        Its users run one after another, each done with it before the next one starts.
+        Its users run one after another, each done with it before the next one starts; those of
+        another lane may run in between.
         """
-        fitting = [buffer for buffer in self._buffers[role] if len(buffer.array) >= size]
+        shared = self._shared.setdefault((role, lane), [])
+        fitting = [buffer for buffer in shared if len(buffer.array) >= size]
         if fitting:
             return min(fitting, key=lambda buffer: len(buffer.array))
-        return self.allocate(role, max(REGION_ALIGN, 1 << (size - 1).bit_length()))
+        shared.append(self.allocate(role, max(REGION_ALIGN, 1 << (size - 1).bit_length())))
+        return shared[-1]
 
     def command_list(self, prepared: Sequence[Command]) -> CommandList:
         """Writes descriptors into memory once; the list can then run any number of times.

@@ -27,10 +27,13 @@ class Counters:
     @classmethod
     def between(cls, config: Config, before: Sequence[int], after: Sequence[int]) -> Counters:
         """From two readings of ``registers.COUNTERS``, which wrap at 2**32."""
-        spent = {
-            name: (new - old) & 0xFFFFFFFF
-            for name, old, new in zip(registers.COUNTERS, before, after, strict=True)
-        }
+        pairs = zip(before, after, strict=True)
+        return cls.of(config, [(new - old) & 0xFFFFFFFF for old, new in pairs])
+
+    @classmethod
+    def of(cls, config: Config, amounts: Sequence[int]) -> Counters:
+        """From what was added to each of ``registers.COUNTERS``."""
+        spent = dict(zip(registers.COUNTERS, amounts, strict=True))
         beats = sum(spent[f"beats_port{port}"] for port in range(config.ports))
         return cls(
             commands=spent["completed"],

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from host.device.software import BASE_ADDRESS, SoftwareDevice
 from host.kernels import Matmul, library
-from spec import commands
+from spec import commands, registers
 from spec.config import Config
 from spec.errors import DeviceError, ToolError
 
@@ -64,6 +65,33 @@ class CpuDevice(SoftwareDevice):
             rows=commands.rows(config, fields),
             threads=self.threads,
         )
+
+    def prepare_list(self, address: int, count: int) -> tuple[list[Matmul], list[int]] | None:
+        """A command list for the compiled runner, which runs it without the registers.
+
+        Returns:
+            Its commands, and what they add to ``registers.COUNTERS``; None when one is wrong: rung
+            for in the ordinary way, it is told.
+        """
+        matmuls, costs = [], dict.fromkeys(registers.COUNTERS, 0)
+        for index in range(count):
+            start = address - BASE_ADDRESS + index * commands.BYTES
+            try:
+                fields = commands.unpack(self.memory[start : start + commands.BYTES].tobytes())
+                commands.check(self.config, fields)
+            except commands.CommandError:
+                return None
+            if not self.reaches(fields):
+                return None
+            matmuls.append(self.prepare(fields))
+            for name, amount in self.costs(fields):
+                costs[name] += amount
+        return matmuls, list(costs.values())
+
+    def spend(self, amounts: Sequence[int]) -> None:
+        """Adds to the counters what the compiled runner did: amounts of ``registers.COUNTERS``."""
+        for name, amount in zip(registers.COUNTERS, amounts, strict=True):
+            self._count(name, amount)
 
     def execute(self, command: Matmul) -> bool:
         """Performs one checked command on ``memory``."""

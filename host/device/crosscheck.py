@@ -59,14 +59,16 @@ class CheckedAccelerator(Accelerator):
         self.checked = 0
         """Matmuls that were computed twice and were equal."""
 
-    def ring(self, prepared: CommandList) -> Counters:
-        """Runs a list, then checks those of its matmuls whose turn it is.
+    compiled = False  # the compiled runner does not come by here
+
+    def _end(self, prepared: CommandList) -> Counters:
+        """The end of a list; then those of its matmuls are checked whose turn it is.
 
         Raises:
             MismatchError: a result differs.
             DeviceError: as for ``Accelerator.ring``.
         """
-        spent = super().ring(prepared)
+        spent = super()._end(prepared)
         for command in prepared.commands:
             self._seen += 1
             if self._seen % self._every == 0:

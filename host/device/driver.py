@@ -7,17 +7,16 @@ between a fixed buffer of activations and one of results. Nothing is allocated i
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
 
-from host.device import largest, recovery
-from host.device.commandlist import Command, CommandList, Memory
-from host.device.counters import Counters
+from host.device import largest
+from host.device.commandlist import Command, CommandList
 from host.device.largest import Largest
+from host.device.launcher import Launcher
 from host.device.transport import Buffer, Transport
 from host.layout import blockfloat, checksum, packed
 from host.weights import Weights
@@ -32,7 +31,8 @@ SCRATCH_PATTERNS = (0xA5A5_5A5A, 0x5A5A_A5A5, 0)
 
 PAGE = layout.REGION_ALIGN
 
-COUNTER_OFFSETS = [registers.OFFSETS[name] for name in registers.COUNTERS]
+LANES = 2
+"""Passes that are under way at a time (``host.forward.schedule``), each with buffers of its own."""
 
 
 class InputError(UserError):
@@ -57,7 +57,7 @@ class Handle:
     """The same with top-k, by (tokens, k), made when first asked for."""
 
 
-class Accelerator:
+class Accelerator(Launcher):
     """One opened device.
 
     Raises:
@@ -66,48 +66,16 @@ class Accelerator:
     """
 
     def __init__(self, transport: Transport, timeout: float = 600.0) -> None:
-        self.transport = transport
-        self.config: Config = transport.config
-        self.timeout = timeout
-        """Seconds that one command list may take."""
-        self.tally: dict[str, Counters] = {}
-        """Counters by operation since the driver was opened."""
-        self.ran: dict[tuple[str, str], int] = {}
-        """Commands by (operation, ``fabric`` or ``cpu``) since the driver was opened."""
-        self._control = recovery.Control(transport.read_register, transport.write_register)
+        super().__init__(transport, timeout)
         self._check_identity()
-        self._memory = Memory(transport)
-        self._activations = self._memory.allocate("activations", _activation_bytes(self.config))
-        """Of every matmul, one after the other; both halves where the terms need a region each."""
+        self._activations = [
+            self._memory.allocate("activations", _activation_bytes(self.config))
+            for _ in range(LANES)
+        ]
+        """By lane, of every matmul, one after the other; both halves where the terms need a region
+        each."""
         self._control.reset(transport.name)  # whatever ran before, for whomever
         self._counted = self._read_counters()
-
-    def close(self) -> None:
-        """Releases the device."""
-        self.transport.close()
-
-    def read(self, name: str) -> int:
-        """A register by name."""
-        return self.transport.read_register(registers.OFFSETS[name])
-
-    def write(self, name: str, value: int) -> None:
-        """Writes a register by name."""
-        self.transport.write_register(registers.OFFSETS[name], value)
-
-    def reset(self) -> None:
-        """Abandons whatever the device does; its memory keeps its contents.
-
-        Raises:
-            DeviceError: the memory does not take what the engine offers.
-        """
-        self._control.reset(self.transport.name)
-        self._counted = self._read_counters()
-
-    def held_error(self) -> DeviceError:
-        """The error that the device holds; it is cleared, and the device made ready."""
-        error = self._control.take_error(self.transport.name)
-        self._counted = self._read_counters()
-        return error
 
     def load(self, weights: Weights, operation: str = "matmul") -> Handle:
         """Puts a matrix into the device's memory, packed if it is not, and prepares its matmuls.
@@ -123,28 +91,47 @@ class Accelerator:
         packed.put(config, weights, region.array, stride)
         self.transport.flush(region)
         handle = Handle(matrix, operation, region, stride, checksum.checksums(region.array))
-        results = self._memory.reuse("results", largest.buffer_bytes(matrix))
-        for tokens in range(1, config.tokens + 1):
-            single = self._command(handle, tokens, self._activations, results)
-            handle.lists.append(self._memory.command_list([single]))
+        handle.lists.extend(self.lists(handle))
         return handle
 
-    def both_terms(self, handle: Handle, tokens: int) -> CommandList:
-        """The list of a matmul whose activations go in as two terms, for 1..M tokens: one command
-        with the second terms in empty slots, or else one command for each term.
+    def lists(self, handle: Handle, lane: int = 0) -> list[CommandList]:
+        """The list of one matmul for 1, 2, .. M tokens, on the buffers of a lane.
 
         Raises:
             DeviceError: the device's memory is short.
         """
-        if 2 * tokens <= self.config.tokens:
-            return handle.lists[2 * tokens - 1]
+        results = self._memory.reuse("results", largest.buffer_bytes(handle.matrix), lane)
+        return [
+            self._memory.command_list([
+                self._command(handle, tokens, self._activations[lane], results)
+            ])
+            for tokens in range(1, self.config.tokens + 1)
+        ]  # fmt: skip
+
+    def both_terms(
+        self, handle: Handle, lists: list[CommandList], lane: int = 0
+    ) -> list[CommandList]:  # fmt: skip
+        """The lists of a matmul whose activations go in as two terms, for 1..M tokens: one command
+        with the second terms in empty slots, or else one command for each term.
+
+        Args:
+            lists: those of 1..M vectors in the same lane.
+
+        Raises:
+            DeviceError: the device's memory is short.
+        """
+        most = self.config.tokens
+        apart = range(most // 2 + 1, most + 1)
+        return [*lists[1::2], *(self._apart(handle, tokens, lane) for tokens in apart)]
+
+    def _apart(self, handle: Handle, tokens: int, lane: int) -> CommandList:
+        """A list with a command for each of two terms."""
         size = handle.matrix.result_bytes(tokens, "fp32")
-        results = self._memory.reuse("results", 2 * size)
-        half = len(self._activations.array) // 2
+        results = self._memory.reuse("results", 2 * size, lane)
+        activations = self._activations[lane]
+        half = len(activations.array) // 2
         return self._memory.command_list([
-            self._command(
-                handle, tokens, self._activations.part(term * half), results.part(term * size)
-            )
+            self._command(handle, tokens, activations.part(term * half), results.part(term * size))
             for term in range(2)
         ])  # fmt: skip
 
@@ -217,7 +204,7 @@ class Accelerator:
         passes = [activations[start : start + most] for start in range(0, len(activations), most)]
         if not passes:
             raise InputError("a matmul needs at least one token, got 0")
-        found = [self.run(self._list(handle, len(part), top_k), [part])[0] for part in passes]
+        found = [self.run(self.list_of(handle, len(part), top_k), [part])[0] for part in passes]
         if len(found) == 1:
             return found[0]
         if top_k is None:
@@ -236,61 +223,17 @@ class Accelerator:
         self.ring(prepared)
         return [self._get(command) for command in prepared.commands]
 
-    def launch(self, prepared: CommandList) -> None:
-        """Runs a list whose activations are in their buffers; its results are then in theirs.
+    def list_of(self, handle: Handle, tokens: int, top_k: int | None) -> CommandList:
+        """The list of one matmul on the first lane's buffers.
 
         Raises:
-            DeviceError: as for ``ring``.
+            DeviceError: the device's memory is short.
         """
-        for command in prepared.commands:
-            self.transport.flush(command.activations)
-        self.ring(prepared)
-        for command in prepared.commands:
-            self.transport.invalidate(command.results)
-
-    def ring(self, prepared: CommandList) -> Counters:
-        """Runs the descriptors of a list as they are in memory; the buffers are the caller's.
-
-        Returns:
-            What the run cost; it is also added to ``tally`` under the first command's operation.
-
-        Raises:
-            DeviceError: a descriptor points outside its buffers (nothing is started), the device
-                reported an error (it is cleared: the next run works), or time ran out.
-        """
-        self._memory.check(prepared)
-        if not self._control.ready:
-            self._control.settle(self.transport.name)
-        self.write("list_address_low", prepared.buffer.address & 0xFFFFFFFF)
-        self.write("list_address_high", prepared.buffer.address >> 32)
-        self.write("doorbell", len(prepared.commands))
-        try:
-            self.transport.wait(self.timeout)
-        except BaseException:  # Ctrl-C too: nothing may write to memory that the caller gives up
-            with contextlib.suppress(DeviceError):
-                self.reset()
-            raise
-        if self._control.status("error"):
-            raise self.held_error()
-        counted = self._read_counters()
-        spent = Counters.between(self.config, self._counted, counted)
-        self._counted = counted
-        self.tally.setdefault(prepared.operation, Counters()).add(spent)
-        self.count(prepared, "fabric")
-        return spent
-
-    def count(self, prepared: CommandList, place: str) -> None:
-        """Notes where a list ran."""
-        key = prepared.operation, place
-        self.ran[key] = self.ran.get(key, 0) + len(prepared.commands)
-
-    def _list(self, handle: Handle, tokens: int, top_k: int | None) -> CommandList:
-        """The list of one matmul on the shared buffers."""
         if top_k is None:
             return handle.lists[tokens - 1]
         if (tokens, top_k) not in handle.top_lists:
             results = self._memory.reuse("results", largest.buffer_bytes(handle.matrix))
-            single = self._command(handle, tokens, self._activations, results, top_k)
+            single = self._command(handle, tokens, self._activations[0], results, top_k)
             handle.top_lists[tokens, top_k] = self._memory.command_list([single])
         return handle.top_lists[tokens, top_k]
 
@@ -333,10 +276,6 @@ class Accelerator:
         )
         return results.copy()  # may be a view of the buffer, which the next matmul overwrites
 
-    def _read_counters(self) -> list[int]:
-        read = self.transport.read_register
-        return [read(offset) for offset in COUNTER_OFFSETS]
-
     def _check_identity(self) -> None:
         name, magic = self.transport.name, self.read("magic")
         if magic != registers.MAGIC:
@@ -369,7 +308,7 @@ class Accelerator:
 
 def memory_needed(config: Config, matrices: Iterable[Weights]) -> int:
     """Bytes of device memory that these matrices and the driver's buffers take."""
-    total, most, count = _activation_bytes(config), 0, 0
+    total, most, count = LANES * _activation_bytes(config), 0, 0
     for weights in matrices:
         matrix = packed.matrix(config, weights)
         total += layout.region_bytes(config, matrix.beats)
@@ -379,8 +318,8 @@ def memory_needed(config: Config, matrices: Iterable[Weights]) -> int:
         count += 1
     # Result buffers are powers of two: together less than four times the largest need. Every
     # number of tokens has a list for all results, one for the largest and one with two terms.
-    lists = -(-4 * count * config.tokens * commands.BYTES // PAGE) * PAGE
-    return total + 4 * max(most, PAGE) + lists + PAGE
+    lists = -(-4 * LANES * count * config.tokens * commands.BYTES // PAGE) * PAGE
+    return total + 4 * LANES * max(most, PAGE) + lists + PAGE
 
 
 def _activation_bytes(config: Config) -> int:

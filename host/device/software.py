@@ -282,6 +282,20 @@ class SoftwareDevice:
         for name in PORT_BEATS[: self.config.ports]:
             self._count(name, commands.beats(self.config))
 
+    def reaches(self, fields: dict[str, int]) -> bool:
+        """Whether all regions of a command lie in the memory."""
+        try:
+            self._check_regions(fields)
+        except _Fault:
+            return False
+        return True
+
+    def costs(self, fields: dict[str, int]) -> list[tuple[str, int]]:
+        """What a command adds to the counters, its descriptor's beats included."""
+        beats = commands.beats(self.config)
+        descriptor = [(name, beats) for name in PORT_BEATS[: self.config.ports]]
+        return [*self._counts(fields), *descriptor]
+
     def _counts(self, fields: dict[str, int]) -> list[tuple[str, int]]:
         """What a command adds to the counters when it is done, its descriptor's beats apart."""
         beats = fields["activation_beats"] + fields["weight_beats"]

@@ -5,32 +5,47 @@ A backend turns a quantised matrix into a function from [tokens, K] to [tokens, 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from host.device.driver import Accelerator, Handle, InputError
+from host.device.commandlist import CommandList
+from host.device.driver import LANES, Accelerator, Handle, InputError
 from host.device.processor import Processor
 from host.forward import buffers
 from host.forward.head import TopHead
 from host.forward.two_step import TwoStepHead
 from host.kernels import Matmul
+from host.kernels.runner import Launch
 from host.layout import blockfloat
 from host.layout.packed import Packed
 from host.weights import Quantised, Weights
 
 
-class Linear(Protocol):
-    """A matrix [N, K] on a backend, with fixed buffers for the kernels around it."""
+class Lane(Protocol):
+    """A matrix with fixed buffers of one of the passes that are under way at a time."""
 
     sinks: Any
     """``buffers.Sinks``: where the activations of a pass of n tokens go, entry n - 1."""
     sources: Any
     """``buffers.Sources``: where their results are then."""
+    launches: Any
+    """``host.kernels.runner.Launch`` for 1..M tokens; None: Python alone can run it."""
 
-    def run(self, tokens: int) -> None:
-        """Multiplies the activations of ``tokens`` tokens, 1..M."""
+    def start(self, tokens: int) -> None:
+        """Begins to multiply the activations of ``tokens`` tokens, 1..M."""
+
+    def finish(self, tokens: int) -> None:
+        """Waits for the results."""
+
+
+class Linear(Protocol):
+    """A matrix [N, K] on a backend."""
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """One, or two where two passes may be under way at a time."""
 
     def __call__(self, activations: np.ndarray) -> np.ndarray:
         """[tokens, K] float32 -> [tokens, N] float32, any number of tokens, in fresh memory."""
@@ -52,8 +67,14 @@ class Backend(Protocol):
 
     tokens: int
     """Most tokens that one call takes without a second pass over the weights."""
+    lanes: int
+    """Passes that may be under way at a time."""
     cache_format: str
     """Of the KV cache unless another is asked for."""
+
+    @property
+    def launcher(self) -> Accelerator | None:
+        """What runs command lists; None: there are none."""
 
     def load(self, weights: Weights, operation: str) -> Any:
         """Makes a matrix ready: a ``Linear``, or a ``Head`` for the operation ``head``.
@@ -90,7 +111,8 @@ class AcceleratorBackend:
     ) -> None:  # fmt: skip
         self._plan = plan
         self._processor = None if plan is None else Processor(accelerator.config, threads)
-        self.accelerator = accelerator
+        self.accelerator = self.launcher = accelerator
+        self.lanes = LANES
         self.tokens = accelerator.config.tokens
         self._two_terms = two_terms if self.tokens > 1 else ()
         self._head_top_k = head_top_k
@@ -102,14 +124,55 @@ class AcceleratorBackend:
         if operation == "head" and self._fine is not None:
             return TwoStepHead(self.accelerator, handle, self._fine)
         two_terms = operation in self._two_terms
-        linear = AcceleratorLinear(self.accelerator, handle, two_terms)
-        if self._plan is not None and self._processor is not None:
-            linear.follow(self._plan, self._processor)
+        linear = AcceleratorLinear(
+            self.accelerator, handle, two_terms, 1 if operation == "head" else LANES,
+            self._plan, self._processor,
+        )  # fmt: skip
         if operation != "head" or not self._head_top_k or weights.rows < 2:
             return linear
         assert isinstance(weights, (Quantised, Packed))  # the driver refuses everything else
         terms = split if two_terms else None
         return TopHead(self.accelerator, handle, weights, linear, terms, self._head_top_k)
+
+
+class AcceleratorLane:
+    """A matrix in the device's memory, with the buffers of one lane.
+
+    Args:
+        lists: of 1..M tokens.
+        two_terms: activations go in as two terms (``split``).
+        on_processor: by number of tokens, the commands that a plan gives to the processor.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, lists: list[CommandList], two_terms: bool,
+        on_processor: dict[int, list[Matmul]], processor: Processor | None,
+    ) -> None:  # fmt: skip
+        self._accelerator, self._lists = accelerator, lists
+        self._on_processor, self._processor = on_processor, processor
+        self.sinks = buffers.device_sinks(lists, two_terms)
+        self.sources = buffers.device_sources(lists, two_terms)
+        made = [accelerator.native(one, on_processor.get(n)) for n, one in enumerate(lists, 1)]
+        self._held = made  # the array below copies the pointers, not what keeps their targets
+        self.launches = (Launch * len(made))(*made)
+
+    def start(self, tokens: int) -> None:
+        """Rings, or computes on the processor where the plan says so."""
+        if tokens not in self._on_processor:
+            self._accelerator.start(self._lists[tokens - 1])
+            return
+        assert self._processor is not None
+        prepared = self._lists[tokens - 1]
+        for one, command in zip(self._on_processor[tokens], prepared.commands, strict=True):
+            self._processor.run(one)
+            # A line left dirty would be written back later, over what the engine writes there.
+            self._accelerator.transport.flush(command.results)
+        self._accelerator.count(prepared, "cpu")
+
+    def finish(self, tokens: int) -> None:
+        """Waits for the engine, where it was rung for."""
+        if tokens not in self._on_processor:
+            self._accelerator.finish(self._lists[tokens - 1])
 
 
 class AcceleratorLinear:
@@ -118,38 +181,29 @@ class AcceleratorLinear:
     Args:
         accelerator, handle: the matrix as the driver loaded it.
         two_terms: activations go in as two terms (``split``).
+        lanes: passes that may be under way at a time.
+        plan, processor: which passes the processor takes, and that.
     """
 
-    def __init__(self, accelerator: Accelerator, handle: Handle, two_terms: bool) -> None:
-        self._launch, self._matrix = accelerator.launch, handle.matrix
-        self._accelerator, self._handle = accelerator, handle
-        self._on_processor: dict[int, list[Matmul]] = {}
-        most = accelerator.config.tokens
-        self._lists = handle.lists[:most]
-        if two_terms:
-            self._lists = [accelerator.both_terms(handle, n + 1) for n in range(most)]
-        self.sinks = buffers.device_sinks(self._lists, two_terms)
-        self.sources = buffers.device_sources(self._lists, two_terms)
+    def __init__(
+        self, accelerator: Accelerator, handle: Handle, two_terms: bool, lanes: int = LANES,
+        plan: Placement | None = None, processor: Processor | None = None,
+    ) -> None:  # fmt: skip
+        self._matrix = handle.matrix
+        self.lanes = []
+        for lane in range(lanes):
+            lists = accelerator.lists(handle, lane) if lane else handle.lists
+            if two_terms:
+                lists = accelerator.both_terms(handle, lists, lane)
+            given: dict[int, list[Matmul]] = {}
+            if plan is not None and processor is not None:
+                given = {
+                    n: [processor.prepare(command, handle.weights) for command in one.commands]
+                    for n, one in enumerate(lists, 1)
+                    if plan.place(handle.operation, n) == "cpu"
+                }
+            self.lanes.append(AcceleratorLane(accelerator, lists, two_terms, given, processor))
         self._row = buffers.padded(self._matrix.columns)
-
-    def follow(self, plan: Placement, processor: Processor) -> None:
-        """Gives the passes that a plan gives to the processor to it."""
-        self._processor = processor
-        for tokens, prepared in enumerate(self._lists, 1):
-            if plan.place(self._handle.operation, tokens) == "cpu":
-                self._on_processor[tokens] = [
-                    processor.prepare(command, self._handle.weights)
-                    for command in prepared.commands
-                ]
-
-    def run(self, tokens: int) -> None:
-        """One doorbell, or the processor where the plan says so."""
-        if tokens not in self._on_processor:
-            self._launch(self._lists[tokens - 1])
-            return
-        for command in self._on_processor[tokens]:
-            self._processor.run(command)
-        self._accelerator.count(self._lists[tokens - 1], "cpu")
 
     def __call__(self, activations: np.ndarray) -> np.ndarray:
         """See ``Linear``. Raises InputError, ActivationError and DeviceError as the driver does."""
@@ -158,13 +212,15 @@ class AcceleratorLinear:
                 f"activations must have the shape (tokens, {self._matrix.columns}), got"
                 f" {activations.shape}"
             )
+        lane = self.lanes[0]
         results = np.empty((len(activations), self._matrix.rows), np.float32)
-        most = len(self._lists)
+        most = len(lane.launches)
         for start in range(0, len(activations), most):
             part = activations[start : start + most]
-            buffers.put(self.sinks, part, self._row)
-            self.run(len(part))
-            buffers.get(self.sources, results[start : start + most])
+            buffers.put(lane.sinks, part, self._row)
+            lane.start(len(part))
+            lane.finish(len(part))
+            buffers.get(lane.sources, results[start : start + most])
         return results
 
 
@@ -185,6 +241,7 @@ class FloatBackend:
     """The reference: the same weights in float32, activations unrounded."""
 
     cache_format = "fp32"
+    lanes, launcher = 1, None
 
     def __init__(self, tokens: int = 64) -> None:
         self.tokens = tokens
@@ -212,10 +269,14 @@ class FloatLinear:
     def __init__(self, weights: np.ndarray, given: np.ndarray, found: np.ndarray) -> None:
         self._transposed, self._given, self._found = weights.T, given, found
         self.sinks, self.sources = buffers.plain_sinks(given), buffers.plain_sources(found)
+        self.launches, self.lanes = None, [self]
 
-    def run(self, tokens: int) -> None:
+    def start(self, tokens: int) -> None:
         """One product."""
         np.matmul(self._given[:tokens], self._transposed, out=self._found[:tokens])
+
+    def finish(self, tokens: int) -> None:
+        """It is there already."""
 
     def __call__(self, activations: np.ndarray) -> np.ndarray:
         """See ``Linear``."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from host.forward import buffers
 from host.forward.cache import KvCache
 from host.forward.head import TopHead
-from host.forward.linear import Backend, Head, Linear
-from host.forward.rope import Rope
-from host.forward.steps import AttentionStep, EmbeddingStep, NormStep, SwigluStep, Workspace
+from host.forward.lanes import Lanes
+from host.forward.linear import Backend, Head
+from host.forward.program import HEAD_LANE, Action, Program, launches
 from host.forward.two_step import TwoStepHead
 from host.weights import Model, Weights
 from spec.errors import UserError
@@ -29,20 +29,6 @@ OPERATIONS = ("qkv", "output", "gate_up", "down", "head")
 
 class TokenError(UserError):
     """Token ids that the model does not have."""
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One decoder layer: kernels and matmuls in the order in which they run."""
-
-    input_norm: NormStep
-    qkv: Linear
-    attend: AttentionStep
-    output: Linear
-    post_norm: NormStep
-    gate_up: Linear
-    swiglu: SwigluStep
-    down: Linear
 
 
 def matrices(model: Model) -> list[tuple[str, Weights]]:
@@ -92,37 +78,12 @@ class Transformer:
         for operation, weights in todo:
             loaded.append(backend.load(weights, operation))
             progress(len(loaded), len(todo))
-        self._space = Workspace(model.shape, self.tokens, cache.positions)
-        self._embed = EmbeddingStep(model.embedding, self._space)
-        self._layers = self._join(loaded[:-1], threads or len(os.sched_getaffinity(0)))
         self._head: Head = loaded[-1]
+        self._launcher = backend.launcher
+        self._programs: dict[tuple[Any, ...], Program] = {}
         self._logits = np.zeros((self.tokens, model.head.rows), np.float32)
-        plain = isinstance(self._head, (TopHead, TwoStepHead))
-        self._normed = np.zeros((self.tokens if plain else 0, model.shape.hidden), np.float32)
-        sinks = buffers.plain_sinks(self._normed) if plain else self._head.sinks
-        self._final_norm = NormStep(
-            self._space, loaded[-2] if self._layers else None, model.final_norm,
-            model.shape.norm_epsilon, sinks,
-        )  # fmt: skip
-
-    def _join(self, linears: list[Linear], threads: int) -> list[_Layer]:
-        """Layers, each kernel between the matmuls that it reads from and writes to."""
-        shape, space = self.model.shape, self._space
-        rope = Rope(shape, self.cache.context)
-        layers, previous = [], None
-        for index, layer in enumerate(self.model.layers):
-            qkv, output, gate_up, down = linears[4 * index : 4 * index + 4]
-            epsilon = shape.norm_epsilon
-            layers.append(_Layer(
-                NormStep(space, previous, layer.input_norm, epsilon, qkv.sinks, threads), qkv,
-                AttentionStep(space, shape, rope, self.cache, index, layer.qkv_bias, qkv, output,
-                              threads), output,
-                NormStep(space, output, layer.post_norm, epsilon, gate_up.sinks, threads),
-                gate_up,
-                SwigluStep(space, gate_up, down, threads), down,
-            ))  # fmt: skip
-            previous = down
-        return layers
+        threads = threads or len(os.sched_getaffinity(0))
+        self._lanes = Lanes(model, loaded, cache, threads, self.tokens, backend.lanes)
 
     @property
     def full_passes(self) -> int:
@@ -166,18 +127,17 @@ class Transformer:
         """
         ids = self._checked(tokens)
         self.cache.room_for(len(ids))
-        parts = []
-        for start in range(0, len(ids), self.tokens):
-            part = ids[start : start + self.tokens]
-            self._pass(part)
-            done = start + len(part)
-            if all_logits:
-                parts.append(self._read_logits(len(part), 0, likeliest))
-            elif done == len(ids):
-                parts.append(self._read_logits(len(part), len(part) - 1, likeliest))
-            if copy or done < len(ids):
-                parts[-1:] = [part.copy() for part in parts[-1:]]
-            self.cache.advance(part)
+        parts: list[np.ndarray] = []
+        most = self.tokens
+        done = 0
+        while done < len(ids):
+            left = ids[done : done + self._lanes.count * most]
+            passes = [left[at : at + most] for at in range(0, len(left), most)]
+            done += len(left)
+            last = done == len(ids)
+            parts += self._run(passes, all_logits, last, likeliest, copy or not last)
+            for one in passes:
+                self.cache.advance(one)
             progress(done, len(ids))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -196,28 +156,74 @@ class Transformer:
                              " belongs to another model")  # fmt: skip
         return ids
 
-    def _pass(self, ids: list[int]) -> None:
-        """All layers for at most M tokens; the last matmul's results are left to the final norm."""
-        tokens, start = len(ids), self.cache.length
-        self._embed(ids)
-        for layer in self._layers:
-            layer.input_norm(tokens)
-            layer.qkv.run(tokens)
-            layer.attend(tokens, start)
-            layer.output.run(tokens)
-            layer.post_norm(tokens)
-            layer.gate_up.run(tokens)
-            layer.swiglu(tokens)
-            layer.down.run(tokens)
+    def _run(
+        self, passes: list[list[int]], every: bool, last: bool, likeliest: int | None, copy: bool
+    ) -> list[np.ndarray]:  # fmt: skip
+        """One pass, or two under way at a time; their logits, if any are wanted.
 
-    def _read_logits(self, tokens: int, first: int, likeliest: int | None = None) -> np.ndarray:
-        """Logits of the tokens from ``first`` on, of a pass: a view, or fresh from a top-k head."""
-        count = tokens - first
-        self._final_norm(tokens, first, count)
-        if isinstance(self._head, (TopHead, TwoStepHead)):
-            normed = self._normed[:count]
+        Args:
+            every: logits of every token.
+            last: the text ends with these passes, so the last token's logits are wanted.
+            copy: logits in fresh memory.
+        """
+        lanes, end = len(passes), len(passes) - 1
+        if every:
+            self._go(("pass", lanes), passes)
+            found = []
+            for lane, ids in enumerate(passes):
+                self._go(("head", lane, likeliest is None), passes, 0, len(ids), lane)
+                found.append(self._read(len(ids), likeliest))
+                if copy or lanes > 1:
+                    found[-1] = found[-1].copy()
+            return found
+        if not last:
+            self._go(("pass", lanes), passes)
+            return []
+        self._go(("both", lanes, likeliest is None), passes, len(passes[-1]) - 1, 1, end)
+        found = [self._read(1, likeliest)]
+        return [found[0].copy()] if copy else found
+
+    def _go(
+        self, key: tuple[Any, ...], passes: list[list[int]], first: int = 0, count: int = 0,
+        lane: int = 0,
+    ) -> None:  # fmt: skip
+        """Runs a program: ``pass``, ``head`` or ``both`` one after the other.
+
+        Args:
+            first, count, lane: the tokens that get logits.
+        """
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = Program(self._actions(*key), self._launcher)
+        start = self.cache.length
+        for index, ids in enumerate(passes):
+            self._lanes.put(index, ids)
+            chosen = (first, count) if index == lane else (0, 0)
+            program.set(index, len(ids), start, *chosen)
+            start += len(ids)
+        program.set(HEAD_LANE, count)
+        program()
+
+    def _actions(self, what: str, lanes: int, full: bool = True) -> list[Action]:
+        """The steps of a program; ``lanes`` is the lane itself for ``head``."""
+        if what == "pass":
+            return self._lanes.actions(lanes)
+        if what == "both":
+            return self._lanes.actions(lanes) + self._actions("head", lanes - 1, full)
+        norm = self._lanes.last_norm(lanes)
+        if isinstance(self._head, TwoStepHead):
+            return [norm, *([] if full else self._head.actions(self._lanes.normed))]
+        if isinstance(self._head, TopHead):
+            return [norm]
+        return [norm, *launches(self._head.lanes[0], HEAD_LANE)]
+
+    def _read(self, count: int, likeliest: int | None) -> np.ndarray:
+        """Logits of ``count`` tokens whose program has run: maybe a view."""
+        normed = self._lanes.normed[:count]
+        if isinstance(self._head, TwoStepHead):
+            return self._head(normed) if likeliest is None else self._head.read(count, likeliest)
+        if isinstance(self._head, TopHead):
             if likeliest is None:
                 return self._head(normed)
             return self._head.likeliest(normed, likeliest)
-        self._head.run(count)
-        return buffers.get(self._head.sources, self._logits[:count])
+        return buffers.get(self._head.lanes[0].sources, self._logits[:count])

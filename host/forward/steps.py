@@ -5,6 +5,7 @@ Every step is made once and then called with the number of tokens of a pass; it 
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 
 from host.forward.buffers import check_finite, padded_rows
 from host.forward.cache import FORMATS, LANES, KvCache
-from host.forward.linear import Linear
+from host.forward.linear import Lane
 from host.forward.rope import Rope
-from host.kernels import Attention, Norm, Swiglu, Table, address, library
+from host.kernels import Attention, Norm, Swiglu, Table, library
+from host.kernels.runner import Gathering
 from host.layout.blockfloat import blocks
 from host.weights import Embedding, Shape
 
@@ -41,6 +43,13 @@ class Workspace:
         self.shares = np.zeros((tokens, shape.heads), np.float32)
         self.mixed = np.zeros((tokens, shape.heads, wide), np.float32)
 
+    def another(self) -> Workspace:
+        """For a second pass under way: a hidden state of its own, the rest is used by one kernel
+        at a time."""
+        made = copy.copy(self)
+        made.hidden = np.zeros_like(self.hidden)
+        return made
+
 
 class EmbeddingStep:
     """Rows of the embedding into the hidden state.
@@ -52,19 +61,20 @@ class EmbeddingStep:
     def __init__(self, embedding: Embedding, space: Workspace) -> None:
         self._embedding, self._hidden = embedding, space.hidden
         self._ids = np.zeros(len(space.hidden), np.int64)
-        self._table: Table | None = None
         table = _table(embedding)
+        self.call: Gathering | None = None
+        """For the compiled runner; None where Python alone can read the table."""
         if table is not None:
-            self._table, self._function = table, library().kernels_gather
+            self.call = Gathering()
+            self.call.hold(table=table, ids=self._ids, hidden=self._hidden)
 
-    def __call__(self, ids: list[int]) -> None:
+    def put(self, ids: list[int]) -> None:
         """Tokens of a pass; inside the vocabulary."""
-        count = len(ids)
-        if self._table is None:
-            self._hidden[:count] = self._embedding[np.asarray(ids)]
-            return
-        self._ids[:count] = ids
-        self._function(self._table, address(self._ids), count, address(self._hidden))
+        self._ids[: len(ids)] = ids
+
+    def by_hand(self, count: int) -> None:
+        """Rows of the first ``count`` of them, in Python."""
+        self._hidden[:count] = self._embedding[self._ids[:count]]
 
 
 def _table(embedding: Any) -> Table | None:
@@ -99,16 +109,16 @@ class NormStep:
     """
 
     def __init__(
-        self, space: Workspace, previous: Linear | None, weight: np.ndarray, epsilon: float,
+        self, space: Workspace, previous: Lane | None, weight: np.ndarray, epsilon: float,
         sinks: Any, threads: int = 1,
     ) -> None:  # fmt: skip
-        self._columns = len(weight)
-        self._call = Norm(columns=self._columns, epsilon=epsilon, threads=threads)
-        self._call.hold(
+        self.columns = len(weight)
+        self.call = Norm(columns=self.columns, epsilon=epsilon, threads=threads)
+        self.call.hold(
             hidden=space.hidden, weight=_floats(weight), scratch=space.rows, next=sinks,
             previous=None if previous is None else previous.sources,
         )  # fmt: skip
-        self._pointer, self._function = ctypes.byref(self._call), library().kernels_norm
+        self._pointer, self._function = ctypes.byref(self.call), library().kernels_norm
 
     def __call__(self, tokens: int, first: int = 0, count: int | None = None) -> None:
         """For ``count`` tokens from ``first`` on, of a pass of ``tokens``.
@@ -117,7 +127,7 @@ class NormStep:
             ActivationError: a value that is not finite.
         """
         wrong = self._function(self._pointer, tokens, first, tokens if count is None else count)
-        check_finite(wrong, self._columns)
+        check_finite(wrong, self.columns)
 
 
 class AttentionStep:
@@ -125,23 +135,23 @@ class AttentionStep:
 
     def __init__(
         self, space: Workspace, shape: Shape, rope: Rope, cache: KvCache, layer: int,
-        bias: np.ndarray | None, joined: Linear, following: Linear, threads: int,
+        bias: np.ndarray | None, joined: Lane, following: Lane, threads: int,
     ) -> None:  # fmt: skip
-        self._columns = shape.heads * shape.head_dim
-        self._call = Attention(
+        self.columns = shape.heads * shape.head_dim
+        self.call = Attention(
             context=cache.positions, heads=shape.heads, kv_heads=shape.kv_heads,
             head_dim=shape.head_dim, format=list(FORMATS).index(cache.format), threads=threads,
             query_scale=1 / math.sqrt(shape.head_dim),
         )  # fmt: skip
         quantised = cache.format == "int8"
-        self._call.hold(
+        self.call.hold(
             joined=joined.sources, next=following.sinks, cosines=rope.cosines, sines=rope.sines,
             bias=None if bias is None else _floats(bias), keys=cache.keys[layer],
             values=cache.values[layer], key_scales=cache.key_scales[layer] if quantised else None,
             value_scales=cache.value_scales[layer] if quantised else None, shares=space.shares,
             queries=space.queries, scores=space.scores, mixed=space.mixed, rows=space.rows,
         )  # fmt: skip
-        self._pointer, self._function = ctypes.byref(self._call), library().kernels_attend
+        self._pointer, self._function = ctypes.byref(self.call), library().kernels_attend
 
     def __call__(self, tokens: int, start: int) -> None:
         """For a pass whose first token has position ``start``.
@@ -149,19 +159,19 @@ class AttentionStep:
         Raises:
             ActivationError: a value that is not finite.
         """
-        check_finite(self._function(self._pointer, tokens, start), self._columns)
+        check_finite(self._function(self._pointer, tokens, start), self.columns)
 
 
 class SwigluStep:
     """silu(gate) * up of a layer into its last matmul's activations."""
 
-    def __init__(self, space: Workspace, gate_up: Linear, down: Linear, threads: int) -> None:
-        self._columns = space.intermediate
-        self._call = Swiglu(columns=self._columns, threads=threads)
-        self._call.hold(
+    def __init__(self, space: Workspace, gate_up: Lane, down: Lane, threads: int) -> None:
+        self.columns = space.intermediate
+        self.call = Swiglu(columns=self.columns, threads=threads)
+        self.call.hold(
             gate_up=gate_up.sources, next=down.sinks, scratch=space.rows, exponents=space.exponents
         )
-        self._pointer, self._function = ctypes.byref(self._call), library().kernels_swiglu
+        self._pointer, self._function = ctypes.byref(self.call), library().kernels_swiglu
 
     def __call__(self, tokens: int) -> None:
         """For a pass of ``tokens``.
@@ -169,7 +179,7 @@ class SwigluStep:
         Raises:
             ActivationError: a value that is not finite.
         """
-        check_finite(self._function(self._pointer, tokens), self._columns)
+        check_finite(self._function(self._pointer, tokens), self.columns)
 
 
 def _floats(values: np.ndarray) -> np.ndarray:

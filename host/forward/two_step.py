@@ -21,8 +21,11 @@ from host.checkpoint.rounding import round_int4
 from host.device import largest
 from host.device.driver import Accelerator, Handle
 from host.device.largest import Largest
+from host.forward import buffers
 from host.forward.head import HeadError
+from host.forward.program import HEAD_LANE, Action
 from host.kernels.rescore import Rescorer
+from host.kernels.runner import Launch, Quantising, Rescoring
 from host.weights import IntegerEmbedding, Integers, Model, Quantised
 from spec import commands
 
@@ -94,8 +97,76 @@ class TwoStepHead:
             raise HeadError("a head of one row has no candidates: use --head int8")
         self.tokens = accelerator.config.tokens
         self._rescore = Rescorer(fine, self.tokens, self.top_k, TERMS)
+        self._lists = [
+            accelerator.list_of(handle, n, self.top_k) for n in range(1, self.tokens + 1)
+        ]
+        self._sinks = buffers.device_sinks(self._lists, False)
+        made = [accelerator.native(one) for one in self._lists]
+        self._held, self._launches = made, (Launch * len(made))(*made)
+        self._row = buffers.padded(fine.columns)
+        self._logits = np.full((self.tokens, fine.rows), -np.inf, np.float32)
+        self._told: list[np.ndarray] = []
         self.observer: Callable[[np.ndarray, np.ndarray], None] | None = None
         """Is shown activations and all logits whenever those are asked for."""
+
+    def actions(self, normed: np.ndarray) -> list[Action]:
+        """The candidates of a pass's tokens and their logits, as steps of a program; ``read`` gives
+        them then.
+
+        Args:
+            normed: [M, K] float32, where the last norm leaves its tokens.
+        """
+        quantising = Quantising()
+        quantising.hold(sinks=self._sinks, values=normed, scratch=self._row)
+        rescoring = Rescoring(
+            width=normed.shape[1], pairs=largest.even(self.top_k), rows=self._handle.matrix.rows
+        )
+        choices = self._lists[0].commands[0].results.array
+        rescoring.hold(rescore=self._rescore.call, normed=normed, choices=choices)
+
+        def start(tokens: int) -> None:
+            self._accelerator.start(self._lists[tokens - 1])
+
+        def finish(tokens: int) -> None:
+            self._accelerator.finish(self._lists[tokens - 1])
+
+        def rescore(tokens: int) -> None:
+            rows = largest.unpack(tokens, self.top_k, choices[: self._bytes(tokens)]).rows
+            self._rescore(normed[:tokens], rows)
+
+        return [
+            Action("activations", HEAD_LANE, quantising, columns=normed.shape[1]),
+            Action("start", HEAD_LANE, self._launches, start),
+            Action("finish", HEAD_LANE, self._launches, finish),
+            Action("rescore", HEAD_LANE, rescoring, rescore),
+        ]
+
+    def _bytes(self, tokens: int) -> int:
+        """Of the engine's lists of so many tokens."""
+        return len(self._lists[tokens - 1].commands[0].results.array)
+
+    def read(self, tokens: int, count: int) -> np.ndarray:
+        """The logits that ``actions`` computed, as ``likeliest`` gives them; the next call
+        overwrites them.
+
+        Raises:
+            HeadError: more are wanted than there are candidates.
+        """
+        self._check(count)
+        for row, told in zip(self._logits, self._told, strict=False):
+            row[told] = -np.inf
+        values, rows = self._rescore.found(tokens)
+        self._told = list(rows.copy())
+        for row, listed, found in zip(self._logits, self._told, values, strict=False):
+            row[listed] = found
+        return self._logits[:tokens]
+
+    def _check(self, count: int) -> None:
+        if count > self.top_k:
+            raise HeadError(
+                f"a head in two steps gives {self.top_k} logits, {count} are wanted: use --head"
+                f" int8, or sample with --top-k 1..{self.top_k}"
+            )
 
     def candidates(self, activations: np.ndarray) -> Largest:
         """The candidates of each token with the int8 head's logits, best first, equal ones by row.
@@ -115,11 +186,7 @@ class TwoStepHead:
         Raises:
             HeadError: more are wanted than there are candidates.
         """
-        if count > self.top_k:
-            raise HeadError(
-                f"a head in two steps gives {self.top_k} logits, {count} are wanted: use --head"
-                f" int8, or sample with --top-k 1..{self.top_k}"
-            )
+        self._check(count)
         found = self.candidates(activations)
         logits = np.full((len(activations), self._handle.matrix.rows), -np.inf, np.float32)
         np.put_along_axis(logits, found.rows.astype(np.int64), found.values, axis=1)

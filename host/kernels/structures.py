@@ -13,7 +13,7 @@ _FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
 class _Structure(ctypes.Structure):
     """Keeps the arrays whose addresses it holds alive."""
 
-    def hold(self, **arrays: np.ndarray | ctypes.Array | None) -> None:
+    def hold(self, **arrays: np.ndarray | ctypes.Array | ctypes.Structure | None) -> None:
         """Sets pointers to arrays, and keeps these; None is a null pointer."""
         kept = self.__dict__.setdefault("kept", {})
         for name, array in arrays.items():
@@ -21,7 +21,7 @@ class _Structure(ctypes.Structure):
             kept[name] = array
 
 
-def address(array: np.ndarray | ctypes.Array | None) -> int | None:
+def address(array: np.ndarray | ctypes.Array | ctypes.Structure | None) -> int | None:
     """Where an array's bytes begin; it must be contiguous."""
     if array is None:
         return None

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from host.device.transport import Buffer
+from host.kernels.runner import Port
 from host.transports import zynq
+from host.transports.port import board_port
 from spec import registers
 from spec.config import Config
 from spec.digest import digest
@@ -54,8 +56,16 @@ class BoardDevice(ABC):
         """The 32 bits of the register at ``offset``."""
 
     @abstractmethod
+    def write_register(self, offset: int, value: int) -> None:
+        """Writes 32 bits to the register at ``offset``."""
+
+    @abstractmethod
     def flush(self, buffer: Buffer) -> None:
         """Writes the processor's cached lines of ``buffer`` to memory."""
+
+    @abstractmethod
+    def invalidate(self, buffer: Buffer) -> None:
+        """Drops the processor's cached lines of ``buffer``."""
 
     def _take_region(self, region: np.ndarray, base: int) -> None:
         """Takes the memory that buffers come from, zeroed, in the caches and behind them.
@@ -102,6 +112,19 @@ class BoardDevice(ABC):
                 )
             if spent > SPIN_SECONDS:
                 time.sleep(NAP_SECONDS)
+
+    def port(self) -> Port:
+        """Registers and caches for the compiled runner."""
+        return board_port(self, self._window_address())
+
+    def buffer_at(self, pointer: int, size: int) -> Buffer:
+        """Memory of the region by the host's address of it."""
+        start = pointer - self._region.ctypes.data
+        return Buffer(self._base + start, self._region[start : start + size])
+
+    def _window_address(self) -> int | None:
+        """Where this process has the registers mapped; None: nowhere."""
+        return None
 
     def check_clock(self) -> float:
         """Measures the clock that the design runs at.

@@ -80,6 +80,10 @@ class PynqDevice(BoardDevice):
         """Drops the host's cache lines."""
         self._sync(buffer, "XCL_BO_SYNC_BO_FROM_DEVICE", "invalidate")
 
+    def _window_address(self) -> int | None:
+        array = getattr(self._mmio, "array", None)  # NumPy's only where PYNQ has mapped it
+        return array.ctypes.data if isinstance(array, np.ndarray) else None
+
     def close(self) -> None:
         """Gives the region back as soon as no buffer holds it: PYNQ would unmap it under them."""
         self._region = np.zeros(0, np.uint8)

@@ -92,6 +92,9 @@ class UioDevice(BoardDevice):
         """Drops the host's cache lines."""
         self._sync(buffer, self._for_cpu, FROM_DEVICE)
 
+    def _window_address(self) -> int | None:
+        return self._window.address
+
     def close(self) -> None:
         """Unmaps registers and memory."""
         self._region = np.zeros(0, np.uint8)

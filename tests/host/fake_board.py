@@ -32,6 +32,7 @@ class Registers(Window):
     """The control window: each access goes to the device too."""
 
     board: FakeBoard
+    address = None  # the runner goes by way of the functions below
 
     def read(self, offset: int) -> int:
         super().write(offset, self.board.read(offset))

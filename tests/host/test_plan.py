@@ -147,3 +147,6 @@ def test_the_runtime_follows_the_plan(monkeypatch, device, overrides):
         commands = 2 if name == "qkv" else 1  # two terms of two tokens on an engine of two
         wanted[name, made.place(name, 2)] += 2 * times * commands
     assert ours.ran == wanted
+    by_python = device == "golden" and any(place == "fabric" for _, place in wanted)
+    compiled = device == "cpu" or any(place == "cpu" for _, place in wanted)
+    assert ("python" in ours.launches, "compiled" in ours.launches) == (by_python, compiled)

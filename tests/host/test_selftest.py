@@ -56,6 +56,8 @@ class Wrong(cpu.CpuDevice):
         super().__init__(config, selftest.memory(config))
         self._wrong_from, self._done, self._broken = command, 0, broken
 
+    prepare_list = None  # nothing goes past execute
+
     def prepare(self, fields):
         command = super().prepare(fields)
         command.place = fields["results"]
