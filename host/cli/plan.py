@@ -85,6 +85,12 @@ def plan(
         f" {made.prefill_tokens_per_second:.0f} tokens/s; processor {made.arm_ms_per_token:.1f} ms"
         " per decoded token, launches included (modelled)"
     )
+    turn = made.turn
+    if turn.passes > 1:
+        console.print(
+            f"prefill: {turn.passes} passes take turns, {turn.seconds * 1e3:.1f} ms together;"
+            f" fabric {turn.fabric_seconds * 1e3:.1f} ms, processor {turn.arm_seconds * 1e3:.1f} ms"
+        )
     listed = ", ".join(f"{positions}: {speed:.1f}" for positions, speed in speeds.items())
     console.print(f"decode tokens/s by context: {listed}")
 

@@ -199,7 +199,7 @@ class Launcher:
                 if operation not in self.tally:
                     self.tally[operation] = Counters()
                 self.tally[operation].take(self.config, spent)
-        if self.port is None:  # a device whose counters stood still meanwhile
+        if self.port is None and any(total[:-1]):  # a device whose counters stood still meanwhile
             self.transport.spend(total[:-1])  # type: ignore[attr-defined]
             self._last = [
                 (old + more) & MASK for old, more in zip(self._last, total[:-1], strict=True)

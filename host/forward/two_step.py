@@ -152,15 +152,15 @@ class TwoStepHead:
         """Of the engine's lists of so many tokens."""
         return len(self._lists[tokens - 1].commands[0].results.array)
 
-    def read(self, tokens: int, count: int) -> np.ndarray:
-        """The logits that ``actions`` computed, as ``likeliest`` gives them; the next call
-        overwrites them.
+    def read(self, tokens: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The logits that ``actions`` computed, as ``likeliest`` gives them, and the candidates
+        [tokens, top_k]; the next call overwrites both.
 
         Raises:
             HeadError: more are wanted than there are candidates.
         """
         self._check(count)
-        return self._logits[:tokens]
+        return self._logits[:tokens], self._told[:tokens]
 
     def _check(self, count: int) -> None:
         if count > self.top_k:
