@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from host.generate import Generation
@@ -89,10 +89,13 @@ class Row:
     prompt: int
     """Tokens; of sums, of all prompts."""
     sums: Sums
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    """The answer; of sums, neither."""
 
     def as_dict(self, device: str, guess: str) -> dict[str, Any]:
-        """For JSON and CSV."""
-        start = {key: value for key, value in asdict(self).items() if key != "sums"}
+        """For JSON and CSV, without the tokens themselves."""
+        start = {"kind": self.kind, "task": self.task, "prompt": self.prompt}
         return {**start, "device": device, "guess": guess, **self.sums.as_dict()}
 
 
@@ -124,7 +127,8 @@ def run(
         raise MismatchError(
             f"with guesses task {task.name!r} was answered {guessed.text!r}, without {plain.text!r}"
         )
-    return Row(task.kind, task.name, len(prompt), _sums(plain, guessed, cost, guesser is not None))
+    sums = _sums(plain, guessed, cost, guesser is not None)
+    return Row(task.kind, task.name, len(prompt), sums, tuple(prompt), tuple(plain.tokens))
 
 
 def _sums(plain: Generation, guessed: Generation, cost: PassCost | None, guessing: bool) -> Sums:
@@ -163,9 +167,12 @@ def render(rows: Sequence[Row], device: str, guess: str, form: str) -> str:
     """Tasks and sums as ``md``, ``csv`` or ``json``."""
     sums = summaries(rows)
     if form == "json":
-        parts = {"tasks": rows, "summaries": sums}
-        return json.dumps({name: [row.as_dict(device, guess) for row in part]
-                           for name, part in parts.items()}, indent=2)  # fmt: skip
+        texts = [{"prompt_ids": row.prompt_ids, "token_ids": row.token_ids} for row in rows]
+        listed = [row.as_dict(device, guess) for row in rows]
+        return json.dumps({
+            "tasks": [{**row, **text} for row, text in zip(listed, texts, strict=True)],
+            "summaries": [row.as_dict(device, guess) for row in sums],
+        })  # fmt: skip
     if form == "csv":
         out = io.StringIO()
         listed = [row.as_dict(device, guess) for row in (*rows, *sums)]

@@ -95,6 +95,7 @@ def test_plain_and_guessed_are_counted(session):
     assert sums.board == pytest.approx((1 + BOOKKEEPING_SECONDS) * sums.passes + 0.1 * sums.guessed)
     assert sums.plain_seconds > 0 and sums.seconds > 0
     assert told == ["summary: letters, plain", "summary: letters, guessing"]
+    assert list(row.prompt_ids) == Letters().encode("abcabc") and len(row.token_ids) == 30
 
 
 def test_without_a_cost_table_the_board_is_left_out(session):

@@ -29,7 +29,7 @@ from spec import commands, layout, registers
 from spec.digest import digest
 from spec.layout import Matrix
 from tests.hwgen.axi_checks import MasterChecks
-from tests.hwgen.icarus import simulated_config
+from tests.hwgen.cocotb_top import simulated_config
 
 CONFIG = simulated_config()
 BASE = 0x8_0000_0000

@@ -1,4 +1,4 @@
-"""Runs cocotb tests of the generated top under Icarus Verilog."""
+"""Runs cocotb tests of the generated top under Icarus Verilog or Verilator."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from cocotb_tools.runner import get_results, get_runner
 
 from hwgen import generate
 from spec.config import Config, from_mapping
-from tests.plugins import waves
+from tests.plugins import simulators, waves
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG_VARIABLE = "KRIA_LLM_TEST_CONFIG"
 """Environment variable that tells the simulation's process which configuration it simulates."""
+
+
+ARGUMENTS = {simulators.ICARUS: [], simulators.VERILATOR: ["-Wno-lint", "-Wno-fatal"]}
+"""Of the builds: Verilator would stop at what it finds untidy."""
 
 
 def simulated_config() -> Config:
@@ -24,21 +28,31 @@ def simulated_config() -> Config:
     return from_mapping(json.loads(os.environ[CONFIG_VARIABLE]))
 
 
-def run(config: Config, module: str, directory: Path, seed: int) -> tuple[int, int]:
+def run(
+    config: Config, module: str, directory: Path, seed: int, simulator: str = simulators.ICARUS
+) -> tuple[int, int]:
     """Simulates the top with the cocotb tests of ``module``; how many ran and how many failed.
 
     Args:
         directory: for the build, the log and the results.
         seed: of cocotb's random generator and of the tests' own.
     """
+    with simulators.chosen(simulator):
+        return _run(config, module, directory, seed, simulator)
+
+
+def _run(
+    config: Config, module: str, directory: Path, seed: int, simulator: str
+) -> tuple[int, int]:  # fmt: skip
     source = directory / f"{generate.MODULE}.v"
     source.write_text(generate.verilog(config))
-    runner = get_runner("icarus")
+    runner = get_runner(simulator)
     trace = waves.next_file(".fst")
     traced = trace is not None
     runner.build(
         sources=[source], hdl_toplevel=generate.MODULE, build_dir=directory / "build",
         timescale=("1ns", "1ps"), log_file=directory / "build.log", waves=traced,
+        build_args=ARGUMENTS[simulator],
     )  # fmt: skip
     results = directory / "results.xml"
     with contextlib.suppress(SystemExit):  # its way to say that a test failed; the file says which
@@ -52,5 +66,6 @@ def run(config: Config, module: str, directory: Path, seed: int) -> tuple[int, i
             },
         )  # fmt: skip
     if trace is not None:
-        shutil.copyfile(directory / "build" / f"{generate.MODULE}.fst", trace)
+        for written in (*directory.rglob("*.fst"), *directory.rglob("dump.vcd")):
+            shutil.copyfile(written, trace.with_suffix(written.suffix))
     return get_results(results)
