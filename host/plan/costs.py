@@ -27,19 +27,25 @@ MEMORY_BYTES_PER_SECOND = 5.7e9
 REGISTER_SECONDS = 0.25e-6
 """Assumed: one uncached access to the engine's registers through HPM0, interconnect included."""
 
-REGISTER_ACCESSES = 20
-"""Of a launch, counted in host/device/driver.py: 3 writes, the status twice while waiting and once
-for errors, 11 counters; rounded up."""
+REGISTER_ACCESSES = 16
+"""Of a launch, counted in host/kernels/runner.c: 3 writes, the status twice, 11 counters."""
 
-CACHE_CALL_SECONDS = 2e-6
-"""Assumed: one call that flushes or invalidates a buffer, beyond its lines."""
+BARRIER_SECONDS = 0.2e-6
+"""Assumed: waiting for the caches and for what was written, once before and once after a list."""
 
 CACHE_LINE_SECONDS = 8e-9
 """Assumed: cleaning or dropping one line of 64 bytes: about ten cycles."""
 
-PYTHON_CALL_SECONDS = 8e-6
-"""Assumed: one step of the runtime, from Python into a kernel or the driver and back: about a
-microsecond on a desktop, an A53 taken to be eight times slower."""
+STEP_SECONDS = 0.1e-6
+"""Assumed: one step of the compiled runner beside what it calls: about a hundred cycles."""
+
+PASS_SECONDS = 0.4e-3
+"""Assumed: what Python does around one call of the runner: tokens in, counters out. 0.1 ms of
+processor time on a desktop, mostly misses of the caches; an A53 taken to be four times slower."""
+
+TOKEN_SECONDS = 0.6e-3
+"""Assumed: what Python does for a token that is written: choice, text, statistics. 0.15 ms of
+processor time on a desktop, likewise."""
 
 WAKE_SECONDS = 5e-6
 """Assumed: waking the pool's threads and gathering them."""
@@ -137,16 +143,16 @@ def seconds(kernel: str, *numbers: float, threads: int = 1, memory_bytes: float 
     return spent + memory_bytes / MEMORY_BYTES_PER_SECOND + (WAKE_SECONDS if threads > 1 else 0)
 
 
-def launch_seconds(written: float, read: float, lists: int = 1) -> float:
-    """Of one doorbell: registers, and the cache lines of activations and results.
+def launch_seconds(written: float, read: float) -> float:
+    """Of one doorbell: registers, the cache lines of activations and results, and the results'
+    way from memory, which the next kernel waits for.
 
     Args:
         written, read: bytes of activations, and of results.
-        lists: commands in the list.
     """
     lines = math.ceil(written / 64) + math.ceil(read / 64)
-    calls = REGISTER_ACCESSES * REGISTER_SECONDS + 2 * lists * CACHE_CALL_SECONDS
-    return calls + lines * CACHE_LINE_SECONDS
+    fixed = REGISTER_ACCESSES * REGISTER_SECONDS + 2 * BARRIER_SECONDS + 2 * STEP_SECONDS
+    return fixed + lines * CACHE_LINE_SECONDS + read / MEMORY_BYTES_PER_SECOND
 
 
 def kernel_sources() -> list[Path]:
