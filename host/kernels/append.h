@@ -6,7 +6,7 @@
 
 #include "rows.h"
 
-enum { MAX_HEAD_DIM = 512 }; /* host/cache.py refuses more */
+enum { MAX_HEAD_DIM = 512 }; /* host/forward/cache.py refuses more */
 
 INLINED int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
 
