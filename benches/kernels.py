@@ -20,7 +20,7 @@ from host import kernels
 from host.device.cpu import CpuDevice
 from host.device.driver import Accelerator
 from host.forward.attention import attend
-from host.forward.buffers import padded, plain_sources
+from host.forward.buffers import padded_rows, plain_sources
 from host.forward.cache import KvCache
 from host.forward.linear import AcceleratorBackend, AcceleratorLinear
 from host.forward.norm import rms_norm, swiglu
@@ -106,7 +106,7 @@ def pairs(shape: Shape, context: int, tokens: int) -> Iterator[Pair]:
     norm = Norm(columns=shape.hidden, epsilon=1e-5)
     norm.hold(
         hidden=hidden, weight=weight, previous=sources, next=hidden_part.linear.sinks,
-        scratch=padded(shape.hidden),
+        scratch=padded_rows(tokens, shape.hidden),
     )  # fmt: skip
     yield (
         "norm", lambda: library.kernels_norm(norm, tokens, 0, tokens),
@@ -117,7 +117,8 @@ def pairs(shape: Shape, context: int, tokens: int) -> Iterator[Pair]:
     gates = Swiglu(columns=shape.intermediate)
     gates.hold(
         gate_up=plain_sources(joined), next=wide_part.linear.sinks,
-        scratch=padded(shape.intermediate), gates=np.zeros(2 * shape.intermediate, np.float32),
+        scratch=padded_rows(tokens, shape.intermediate),
+        exponents=np.zeros((tokens, blockfloat.blocks(shape.intermediate)), np.int32),
     )  # fmt: skip
     yield (
         "swiglu", lambda: library.kernels_swiglu(gates, tokens),

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from host.generate import Generation
@@ -89,11 +89,14 @@ class Row:
     prompt: int
     """Tokens; of sums, of all prompts."""
     sums: Sums
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    """The answer; of sums, neither."""
 
-    def as_dict(self, device: str, guess: str) -> dict[str, Any]:
-        """For JSON and CSV."""
-        start = {key: value for key, value in asdict(self).items() if key != "sums"}
-        return {**start, "device": device, "guess": guess, **self.sums.as_dict()}
+    def as_dict(self, device: str, head: str, guess: str) -> dict[str, Any]:
+        """For JSON and CSV, without the tokens themselves."""
+        start = {"kind": self.kind, "task": self.task, "prompt": self.prompt}
+        return {**start, "device": device, "head": head, "guess": guess, **self.sums.as_dict()}
 
 
 def run(
@@ -124,7 +127,8 @@ def run(
         raise MismatchError(
             f"with guesses task {task.name!r} was answered {guessed.text!r}, without {plain.text!r}"
         )
-    return Row(task.kind, task.name, len(prompt), _sums(plain, guessed, cost, guesser is not None))
+    sums = _sums(plain, guessed, cost, guesser is not None)
+    return Row(task.kind, task.name, len(prompt), sums, tuple(prompt), tuple(plain.tokens))
 
 
 def _sums(plain: Generation, guessed: Generation, cost: PassCost | None, guessing: bool) -> Sums:
@@ -159,23 +163,26 @@ def _joined(name: str, rows: Iterable[Row]) -> list[Row]:
     return [Row(name, "", sum(row.prompt for row in listed), sums)]
 
 
-def render(rows: Sequence[Row], device: str, guess: str, form: str) -> str:
+def render(rows: Sequence[Row], device: str, head: str, guess: str, form: str) -> str:
     """Tasks and sums as ``md``, ``csv`` or ``json``."""
     sums = summaries(rows)
     if form == "json":
-        parts = {"tasks": rows, "summaries": sums}
-        return json.dumps({name: [row.as_dict(device, guess) for row in part]
-                           for name, part in parts.items()}, indent=2)  # fmt: skip
+        texts = [{"prompt_ids": row.prompt_ids, "token_ids": row.token_ids} for row in rows]
+        listed = [row.as_dict(device, head, guess) for row in rows]
+        return json.dumps({
+            "tasks": [{**row, **text} for row, text in zip(listed, texts, strict=True)],
+            "summaries": [row.as_dict(device, head, guess) for row in sums],
+        })  # fmt: skip
     if form == "csv":
         out = io.StringIO()
-        listed = [row.as_dict(device, guess) for row in (*rows, *sums)]
+        listed = [row.as_dict(device, head, guess) for row in (*rows, *sums)]
         writer = csv.DictWriter(out, list(listed[0]))
         writer.writeheader()
         writer.writerows(listed)
         return out.getvalue().rstrip()
     lines = [
         f"Greedy; guesses: {guess}. Speeds in tokens/s of decode: measured on this machine (device"
-        f" {device}), and modelled for the board.",
+        f" {device}, head {head}), and modelled for the board.",
         "",
         "| task | tokens | per pass | accepted | refused | here, plain | here | board, plain"
         " | board | gain |",

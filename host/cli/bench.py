@@ -13,15 +13,16 @@ from host import benchmark, checkpoint, default_model, task_benchmark
 from host import tasks as task_set
 from host.benchmark import FORMS, Case, Row
 from host.cli.options import (
+    AUTO,
     DEFAULT_CONFIG,
     DEFAULT_DEVICE,
-    HEADS,
     ConfigName,
     Device,
     Head,
     ModelArgument,
     OptionError,
     head_kind,
+    usual_head,
 )
 from host.forward.two_step import two_step
 from host.guess.cost import PassCost
@@ -47,7 +48,7 @@ def bench(
     repeats: Annotated[int, typer.Option("--repeats", "-r", min=1, help="Of each test.")] = 3,
     device: Device = DEFAULT_DEVICE,
     config: ConfigName = DEFAULT_CONFIG,
-    head: Head = HEADS[0],
+    head: Head = AUTO,
     threads: Annotated[
         int | None, typer.Option(min=1, max=64, help="Of attention and the device cpu.",
                                  show_default=False)
@@ -90,10 +91,14 @@ def bench(
     --tasks answers prompts of eight kinds greedily, without guesses and with them: tokens per
     pass, guesses accepted and refused, speed here and modelled speed of the board for both
     (docs/guessing.md). The answers are the same, which is checked.
+
+    The head is the one that the plan finds faster, int8 or two steps, unless --head names one; the
+    results tell it.
     """
     if form not in FORMS:
         raise OptionError(f"--format must be {', '.join(FORMS[:-1])} or {FORMS[-1]}, got {form!r}")
-    kind, base, guess = head_kind(head), configuration.load(config), guess or _usual(tasks)
+    base, guess = configuration.load(config), guess or _usual(tasks)
+    kind = head if head == AUTO else head_kind(head)
     most_guesses(guess, base)
     if tasks:
         _refuse(context, "--tasks", "prompt", "generated", "depth", "repeats")
@@ -106,6 +111,7 @@ def bench(
         stages.update("reading the model", 0, 0)
         source = checkpoint.find(model if model is not None else default_model.path())
         weights = source.model(head_bits=4 if kind == "int4" else 8)
+        kind = usual_head(weights, base) if kind == AUTO else kind
         if kind == "two-step":
             weights = two_step(weights)
 
@@ -113,7 +119,7 @@ def bench(
             return Session.open(weights, device, base, positions, stages.update, threads=threads)
 
         if tasks:
-            result = _answer(chosen, source, opened, guess, max_tokens, stages, form)
+            result = _answer(chosen, source, kind, opened, guess, max_tokens, stages, form)
         else:
             result = _time(listed, kind, opened, guess, repeats, stages, form)
     print(result)
@@ -133,7 +139,7 @@ def _refuse(context: typer.Context, what: str, *names: str) -> None:
 
 
 def _answer(
-    chosen: list[Task], source: Checkpoint, opened: Callable[[int], Session], guess: str,
+    chosen: list[Task], source: Checkpoint, kind: str, opened: Callable[[int], Session], guess: str,
     max_tokens: int | None, stages: Stages, form: str,
 ) -> str:  # fmt: skip
     """The task set's results."""
@@ -154,7 +160,7 @@ def _answer(
         )  # fmt: skip
     device = session.accelerator.transport.name
     session.close()
-    return task_benchmark.render(rows, device, guess, form)
+    return task_benchmark.render(rows, device, kind, guess, form)
 
 
 def _time(
@@ -175,7 +181,7 @@ def _time(
         rows.append(Row(case, timed, board))
     device = session.accelerator.transport.name
     session.close()
-    return benchmark.render(rows, device, guess, form)
+    return benchmark.render(rows, device, kind, guess, form)
 
 
 def _modelled(session: Session, case: Case, head: str) -> float | None:

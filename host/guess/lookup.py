@@ -13,7 +13,7 @@ from typing import NamedTuple
 ORDERS = 4
 """Longest run of tokens in the index; longer matches are found by comparing backwards."""
 
-CANDIDATES = 4
+CANDIDATES = 8
 """Places that are compared for one lookup, latest first."""
 
 LONGEST_MATCH = 24

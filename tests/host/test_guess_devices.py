@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from host import tasks
 from host.forward.two_step import two_step
 from host.guess.guesser import Guesser
 from host.report import Report
@@ -121,6 +122,30 @@ def test_a_stop_string_or_the_context_inside_accepted_guesses(seed):
         assert report.generation.stop_reason == "stop"
         assert report.generation.text == whole.text[: whole.text.index(stops[0])]
     assert accepted
+
+
+@pytest.mark.parametrize(
+    ("device", "config", "count", "most"),
+    [
+        ("cpu", EIGHT, 28, 40),
+        ("golden", EIGHT, 8, 12),
+        ("rtl", TINY, 2, 8),
+        pytest.param("golden", EIGHT, 28, 12, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_every_task_is_answered_alike(device, config, count, most):
+    """The task set's prompts letter by letter; the shortest ones on rtl."""
+    prompts = sorted((Letters().encode(task.prompt) for task in tasks.read()), key=len)[:count]
+    assert len(prompts) == count
+    context = len(prompts[-1]) + most
+    model = random_model(3, shape("qwen2", context=context))
+    session = Session.open(model, device, config, context)
+    rng, accepted = random.Random(4), 0
+    for prompt in prompts:
+        report = compare(session, session, prompt, GREEDY, most, True, rng)
+        accepted += report.guesses.accepted
+    assert accepted > count
 
 
 def draw(rng: random.Random, seed: int) -> Sampling:
