@@ -23,6 +23,9 @@ from spec.config import Config
 SELECT_OFFSET = 0xF000
 """A write to this offset plus a mutant's number selects it; 0 is the design as it is."""
 
+TOP = "kria_llm"
+"""The flattened module."""
+
 CANDIDATES = 4000
 """Mutations that Yosys proposes, spread over the design; the sample is drawn from them."""
 
@@ -60,9 +63,7 @@ def sample(config: Config, count: int, seed: int) -> tuple[str, list[Mutant]]:
     """Verilog of the design with ``count`` mutants, drawn evenly over its modules."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "design.il").write_text(generate.rtlil(config))
-        prepare = PREPARE.format(source="design.il")
-        yosys.find().run(prepare + LIST.format(count=CANDIDATES, seed=seed), directory)
+        flatten(generate.rtlil(config), directory, LIST.format(count=CANDIDATES, seed=seed))
         mutants = _drawn((directory / "list.txt").read_text().splitlines(), count, seed)
         width = count.bit_length()
         commands = [
@@ -76,6 +77,12 @@ def sample(config: Config, count: int, seed: int) -> tuple[str, list[Mutant]]:
     return verilog + _wrapper(config, width), mutants
 
 
+def flatten(text: str, directory: Path, further: str) -> None:
+    """Flattens RTLIL in ``directory``, then lets Yosys do something further with it."""
+    (directory / "design.il").write_text(text)
+    yosys.find().run(PREPARE.format(source="design.il") + further, directory)
+
+
 def _drawn(lines: list[str], count: int, seed: int) -> list[Mutant]:
     """A module's turn comes as often as any other's, until its candidates are used up."""
     by_module: dict[str, list[str]] = defaultdict(list)
@@ -85,19 +92,19 @@ def _drawn(lines: list[str], count: int, seed: int) -> list[Mutant]:
         assert cell is not None
         if re.search(r"-port \S*CLK", options):
             continue  # another clock is another design
-        by_module[_module(cell[1])].append(options)
+        by_module[module(cell[1])].append(options)
     chance = random.Random(seed)
     for candidates in by_module.values():
         chance.shuffle(candidates)
     drawn: list[Mutant] = []
     while len(drawn) < count and any(by_module.values()):
-        for module in sorted(by_module):
-            if by_module[module] and len(drawn) < count:
-                drawn.append(Mutant(len(drawn) + 1, module, by_module[module].pop()))
+        for path in sorted(by_module):
+            if by_module[path] and len(drawn) < count:
+                drawn.append(Mutant(len(drawn) + 1, path, by_module[path].pop()))
     return drawn
 
 
-def _module(cell: str) -> str:
+def module(cell: str) -> str:
     """The path in a flattened cell's name."""
     parts = cell.removeprefix("$flatten").replace("\\", "").split(".")
     return ".".join(itertools.takewhile(lambda part: not part.startswith("$"), parts)) or "top"

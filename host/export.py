@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from host.counters import Counters
-from host.power import Energy
+from host.board.power import Energy
+from host.device.counters import Counters
 from spec.config import Config
 from spec.digest import digest
 from spec.files import OutputError, write_whole

@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from host.cache import ContextError
-from host.counters import Counters
-from host.model import Transformer
-from host.stop import StopStream, TextStream
+from host.device.counters import Counters
+from host.forward.cache import ContextError
+from host.forward.model import Transformer
+from host.text.stop import StopStream, TextStream
 
 
 class Sampler(Protocol):
@@ -25,6 +25,9 @@ class Sampler(Protocol):
 
     def choose(self, logits: np.ndarray, seen: Iterable[int] = ()) -> int:
         """From logits [vocabulary] float32 and all tokens so far, the prompt's included."""
+
+    def choose_among(self, logits: np.ndarray, ids: np.ndarray) -> int:
+        """The same where all logits but those of ``ids`` are minus infinity."""
 
 
 class Guesser(Protocol):
@@ -74,6 +77,10 @@ class Generation:
     def tokens(self) -> list[int]:
         """The tokens written, the one that ended the text included."""
         return [token for step in self.passes for token in step.tokens]
+
+    def seconds(self, phase: str) -> float:
+        """Of all passes of a phase, on this machine."""
+        return sum(step.seconds for step in self.passes if step.phase == phase)
 
     @property
     def text(self) -> str:
@@ -202,8 +209,12 @@ class _Run:
         """Tokens chosen from a pass's logits, their texts, and how many of them were guessed."""
         tokens: list[int] = []
         texts: list[str] = []
-        for row, guessed in zip(logits, [*guess, None], strict=True):
-            token = self.sampler.choose(row, self.past)
+        listed = self.model.listed
+        for index, (row, guessed) in enumerate(zip(logits, [*guess, None], strict=True)):
+            if listed is None:
+                token = self.sampler.choose(row, self.past)
+            else:
+                token = self.sampler.choose_among(row, listed[index])
             tokens.append(token)
             texts.append(self._take(token))
             if self.ended or token != guessed:

@@ -8,11 +8,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from host.counters import Counters, total
+from host.board.power import Energy
+from host.device.counters import Counters, total
+from host.forward.model import OPERATIONS
 from host.generate import Generation, Pass
 from host.guess.tally import GuessTally
-from host.model import OPERATIONS
-from host.power import Energy
 from host.transports import BOARD_DEVICES
 from spec.config import Config
 from spec.digest import digest
@@ -45,7 +45,7 @@ class Head:
     full_passes: int = 0
     """Tokens for which those did not decide, so that all logits were computed as well."""
     two_step: bool = False
-    """They were proposed by an int4 head and decided by the int8 one (host.two_step)."""
+    """They were proposed by an int4 head and decided by the int8 one (host.forward.two_step)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Report:
     """Of the whole board while the run lasted; no samples without a sensor."""
     ran: dict[tuple[str, str], int] = field(default_factory=dict)
     """Commands by (operation, ``fabric`` or ``cpu``): what the plan said, as it was done."""
+    launches: dict[str, int] = field(default_factory=dict)
+    """Commands by what started them: the ``compiled`` runner, or ``python``."""
 
     @property
     def label(self) -> str:
@@ -114,6 +116,7 @@ class Report:
             "config": config.name,
             "digest": f"{digest(config):016x}",
             "ran": {f"{name} on {place}": count for (name, place), count in self.ran.items()},
+            "launches": dict(self.launches),
             "head": {
                 "top_k": self.head.top_k or None,
                 "full_passes": self.head.full_passes,

@@ -6,24 +6,24 @@ import ctypes
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from host import selftest
-from host.cache import ContextError
-from host.chat import ChatTemplate
-from host.crosscheck import CheckedAccelerator
-from host.driver import Accelerator, memory_needed
+from host.board import selftest
+from host.device.crosscheck import CheckedAccelerator
+from host.device.driver import Accelerator, memory_needed
+from host.device.transport import names, open_device
+from host.forward.cache import ContextError
+from host.forward.head import HeadError, check_top_k
+from host.forward.linear import AcceleratorBackend, Placement
+from host.forward.model import Transformer, matrices
 from host.generate import check_prompt, generate
 from host.guess.cost import PassCost
 from host.guess.guesser import Guesser, most_guesses
-from host.head import HeadError, check_top_k
-from host.linear import AcceleratorBackend, Placement
-from host.model import Transformer, matrices
 from host.plan.planner import pass_cost
 from host.report import Head, Report
 from host.sampling import Sampler, Sampling
-from host.tokenizer import Tokenizer
-from host.transport import names, open_device
+from host.text.chat import ChatTemplate
+from host.text.tokenizer import Tokenizer
 from host.transports import BOARD_DEVICES
 from host.weights import Integers, Model
 from spec.config import Config
@@ -31,6 +31,8 @@ from spec.errors import ToolError, UserError
 
 DEFAULT_CONTEXT = 2048
 """Tokens of context unless another number is asked for: a long chat, and a cache of 100 MB."""
+
+Key = TypeVar("Key")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is (0: unknown)."""
@@ -214,7 +216,7 @@ class Session:
         self.transformer.cache.reuse(prompt)
         _trim()
         full_before = self.transformer.full_passes
-        ran_before = dict(self.accelerator.ran)
+        ran, launches = dict(self.accelerator.ran), dict(self.accelerator.launches)
         generation = generate(
             self.transformer,
             prompt,
@@ -231,14 +233,13 @@ class Session:
         )
         head = Head(self.head_top_k, self.transformer.full_passes - full_before, two_step)
         device = self.accelerator.transport.name
-        ran = {
-            key: count - ran_before.get(key, 0)
-            for key, count in self.accelerator.ran.items()
-            if count > ran_before.get(key, 0)
-        }
+        ran = _since(ran, self.accelerator.ran)
+        launches = _since(launches, self.accelerator.launches)
         mode = "off" if guesser is None else guesser.mode
-        config = self.accelerator.config
-        return Report(generation, device, config, self.model.source, head, guess=mode, ran=ran)
+        return Report(
+            generation, device, self.accelerator.config, self.model.source, head, guess=mode,
+            ran=ran, launches=launches,
+        )  # fmt: skip
 
     def guesser(self, option: str, phrases: Sequence[Sequence[int]] = ()) -> Guesser | None:
         """What ``--guess auto|off|N`` asks for; None for no guesses.
@@ -276,6 +277,12 @@ class Session:
     def close(self) -> None:
         """Releases the device."""
         self.accelerator.close()
+
+
+def _since(before: dict[Key, int], now: dict[Key, int]) -> dict[Key, int]:
+    """What was added to counts."""
+    more = {key: count - before.get(key, 0) for key, count in now.items()}
+    return {key: count for key, count in more.items() if count}
 
 
 def _trim() -> None:

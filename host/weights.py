@@ -16,7 +16,7 @@ class Weights(Protocol):
     """A matrix [N, K] in whichever form it is held.
 
     ``Quantised``: integers in this process; ``Dense``: floats, for the reference;
-    ``host.packed.Packed``: the accelerator's own layout, in a mapped file.
+    ``host.layout.packed.Packed``: the accelerator's own layout, in a mapped file.
     """
 
     @property
@@ -196,5 +196,5 @@ class Model:
     """Path and packing, for reports: ``model.gguf (GGUF Q4_1, rounded to int4 group 64)``"""
     notes: dict[str, str] = field(default_factory=dict)
     fine: Quantised | None = None
-    """int8 [vocabulary, hidden]: decides among what ``head`` proposes (host.two_step); None where
-    ``head`` decides alone."""
+    """int8 [vocabulary, hidden]: decides among what ``head`` proposes (``forward.two_step``); None
+    where ``head`` decides alone."""

@@ -22,7 +22,7 @@ from hwgen.top import Top
 from spec import layout, registers
 from spec.config import ADDRESS_BITS, Config
 from spec.digest import digest
-from spec.files import OutputError, write_whole
+from spec.files import write_files
 
 MODULE = "kria_llm"
 """Name of the Verilog module and stem of its file."""
@@ -133,16 +133,7 @@ def write(config: Config, directory: Path) -> list[Path]:
         json.dumps(describe(config), indent=2) + "\n",
         json.dumps(register_map(), indent=2) + "\n",
     )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        paths = [directory / name for name in FILES]
-        for path, text in zip(paths, texts, strict=True):
-            write_whole(path, text)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {directory} ({error.strerror}): give a directory that is writable"
-        ) from None
-    return paths
+    return write_files(directory, dict(zip(FILES, texts, strict=True)))
 
 
 def _generator_version() -> str:

@@ -11,15 +11,13 @@ to the tool.
 from __future__ import annotations
 
 from spec.config import Config
+from spec.device import XCK26
 
 DISTRIBUTED_MAX = 64
 """Deepest queue in LUT RAM (hwgen.queue)."""
 
 SMALL_MEMORY = 4096
 """Bits up to which Yosys keeps a memory without a style in LUT RAM."""
-
-LIMITS = {"lut": 117_120, "ff": 234_240, "dsp": 1_248, "bram36": 144, "uram": 64}
-"""The Kria K26's XCK26. Source: AMD DS987."""
 
 LUT = {"fixed": 2512.7, "lane": 36.0, "token": 1126.5, "term": 316.6}
 FF = {"fixed": 3546.6, "lane": 46.4, "token": 1559.0, "term": 218.6}
@@ -41,7 +39,8 @@ def estimate(config: Config) -> dict[str, float]:
 
 def over(resources: dict[str, float]) -> dict[str, float]:
     """Resources that the XCK26 lacks, with how many."""
-    return {name: used - LIMITS[name] for name, used in resources.items() if used > LIMITS[name]}
+    limits = XCK26.limits
+    return {name: used - limits[name] for name, used in resources.items() if used > limits[name]}
 
 
 def _block_rams(config: Config) -> float:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from host import blockfloat, largest
-from host.counters import Counters
-from host.driver import Accelerator, memory_needed
+from host.device import largest
+from host.device.counters import Counters
+from host.device.driver import Accelerator, memory_needed
+from host.layout import blockfloat
 from sim import cases, device, golden
 from sim import memory as memories
 from spec import commands

@@ -197,10 +197,15 @@ def _choice_waits(config: Config, command: dict[str, int]) -> float:
     held = rows / 2 * (top_k / 2 + INSERT)  # may still queue when a tile begins
     work = rows * (min(top_k, rows) / 4 + INSERT)
     waits = 0.0
-    for tile in range(1, command["tiles"]):
+    last = command["tiles"] - 1
+    for tile in range(1, last + 1):
         work = max(0.0, work - period)
         waits += max(0.0, work - held)
-        work = min(work, held) + min(rows, top_k / tile) * (top_k / 2 + INSERT)
+        entering = min(rows, top_k / tile) * (top_k / 2 + INSERT)
+        work = min(work, held) + entering
+        if work <= period and tile < last:  # fewer enter with every tile: none waits any more
+            work = min(rows, top_k / last) * (top_k / 2 + INSERT)
+            break
     return waits + max(0.0, work - rows)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from sim import build, source
 from sim import memory as memories
 from sim.binding import Statistics, load
@@ -89,6 +89,7 @@ def open(  # the name that the entry-point group asks for
     jitter: int = 200,
     faults: tuple[tuple[int, str], ...] = (),
     trace: str | Path | None = None,
+    short: bool = False,
 ) -> Device:
     """Builds (or finds) the simulator of ``config`` and opens it.
 
@@ -104,6 +105,7 @@ def open(  # the name that the entry-point group asks for
         jitter: most cycles that a burst takes longer there when ``stall_seed`` is given.
         faults: addresses that answer ``SLVERR`` or ``DECERR``.
         trace: an FST file to write; builds another, slower simulator.
+        short: for less than a million cycles: a simulator that is built sooner and runs slower.
 
     Raises:
         ToolError: a tool is missing or cannot build the simulator.
@@ -112,7 +114,7 @@ def open(  # the name that the entry-point group asks for
     """
     timing = memories.load(memory)
     return Device(
-        simulated(config), memory_bytes, timing, stall_seed, latency, jitter, faults, trace
+        simulated(config), memory_bytes, timing, stall_seed, latency, jitter, faults, trace, short
     )
 
 
@@ -122,7 +124,7 @@ def simulated(config: Config) -> Config:
 
 
 class Device:
-    """The transport ``rtl`` (see host/transport.py)."""
+    """The transport ``rtl`` (see host/device/transport.py)."""
 
     name = "rtl"
 
@@ -136,6 +138,7 @@ class Device:
         jitter: int,
         faults: tuple[tuple[int, str], ...],
         trace: str | Path | None,
+        short: bool = False,
     ) -> None:
         self.config = config
         self.latency = latency
@@ -147,7 +150,7 @@ class Device:
         if timing is not None:
             self._burst_cycles = timing.worst_cycles(config.clock_mhz)
             native = ctypes.byref(parameters(timing, config.port_bytes))
-        recipe = build.Recipe(source.verilog(config), config, trace is not None)
+        recipe = build.Recipe(self._verilog(config), config, trace is not None, short)
         self._library = load(build.library(recipe))
         self._arena = _arena(memory_bytes)
         self._used = 0
@@ -169,6 +172,10 @@ class Device:
         """Called while ``wait`` simulates, with the cycles since it began; may read registers."""
         if trace is not None and self._library.sim_trace(self._handle, str(trace).encode()):
             raise DeviceError(f"the trace {trace} cannot be written: give a writable path")
+
+    def _verilog(self, config: Config) -> str:
+        """What is simulated."""
+        return source.verilog(config)
 
     @property
     def simulated_cycles(self) -> int:

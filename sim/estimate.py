@@ -18,6 +18,7 @@ from sim.workload import Operation
 from spec import commands
 from spec import config as configuration
 from spec.config import Config
+from spec.device import XCK26
 from spec.digest import digest
 from spec.errors import UserError
 from spec.shapes import SHAPES, find
@@ -143,7 +144,7 @@ def _speed(
 def _resources(config: Config, mapped: dict[str, float] | None) -> list[Row]:
     """What the device must have."""
     return [
-        Row(name, used, synthesised=mapped[name] if mapped else None, limit=area.LIMITS[name])
+        Row(name, used, synthesised=mapped[name] if mapped else None, limit=XCK26.limits[name])
         for name, used in area.estimate(config).items()
     ]
 

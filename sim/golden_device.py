@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from host.software import SoftwareDevice
-from host.transport import Buffer
+from host.device.software import SoftwareDevice
+from host.device.transport import Buffer
 from sim import golden
 from spec import commands
 from spec.config import Config

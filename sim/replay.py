@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from host import vectors
-from host.vectors import Vector
+from host.device import vectors
+from host.device.vectors import Vector
 from host.weights import Quantised
 from sim import comparison, device, divergence, stages
 from sim.cases import Case
@@ -159,7 +159,7 @@ def vector(asked: Asked, name: str = "replay") -> Vector:
 
 def golden_results(config: Config, vector: Vector) -> np.ndarray:
     """What a vector's ``wanted`` must be, by the golden device."""
-    from host.driver import Accelerator, memory_needed
+    from host.device.driver import Accelerator, memory_needed
     from sim import golden_device
 
     config = device.simulated(config)

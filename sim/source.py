@@ -15,8 +15,9 @@ from sim.build import cache_directory, digest_of
 from spec.config import Config
 from spec.files import write_whole
 
-AFTERWARDS = {"synthesis", "board", "formal", "cli.py"}
-"""Parts of ``hwgen`` that only use the Verilog: an edit there leaves the cache as it is."""
+AFTERWARDS = {"synthesis", "board", "formal", "cli.py", "device.py"}
+"""Parts of ``hwgen`` and ``spec`` that the Verilog does not come from: an edit there leaves the
+cache as it is."""
 
 
 def verilog(config: Config) -> str:

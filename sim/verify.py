@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from host import largest, vectors
+from host.device import largest, vectors
 from sim import cases, device, replay, verify_report
 from sim import memory as memories
 from sim.comparison import Report

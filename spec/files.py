@@ -38,6 +38,23 @@ def written_beside(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_files(directory: Path, contents: dict[str, str]) -> list[Path]:
+    """Writes files by name into a directory, made where it is missing, each whole or not at all.
+
+    Raises:
+        OutputError: ``directory`` is a file or cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_whole(directory / name, content)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {directory} ({error.strerror}): give a directory that is writable"
+        ) from None
+    return [directory / name for name in contents]
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes beside ``path`` and renames, so that no reader sees half a file."""
     with written_beside(path) as file:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-pytest_plugins = ["tests.plugins.waves", "tests.plugins.coverage"]
+pytest_plugins = ["tests.plugins.waves", "tests.plugins.coverage", "tests.plugins.simulators"]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.rounding import round_tables
+from host.checkpoint.source import Part, Source
 from host.checkpoint.tables import Table, materialise, single
-from host.weights import Dense, Layer, Model, Quantised, Shape, Weights
-
-Part = tuple[str, int]
-"""A linear's name without ``.weight`` and its rows."""
+from host.weights import Layer, Model, Shape, Weights
 
 Linear = Callable[[Sequence[Part], int], Weights]
 """From linears of the same inputs and their K to one matrix."""
-
-
-class Source(Protocol):
-    """Tensors of one checkpoint. Each request checks presence and shape."""
-
-    label: str
-    """Where from and how packed, for reports."""
-
-    def vector(self, name: str, size: int) -> np.ndarray:
-        """A finite float32 vector."""
-
-    def table(self, name: str, rows: int, columns: int) -> Table:
-        """A float matrix to be read by rows."""
-
-    def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
-        """Linears of the same inputs, stacked by rows."""
-
-    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
-        """The same as floats: what the file holds, before any rounding done here."""
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """What a user should know of how the tensors were read, once they are."""
-
-    def head_name(self, tied: bool) -> str:
-        """The tensor that the LM head is made from."""
-
-    def packed_head(self, rows: int, columns: int) -> Quantised | None:
-        """The head in integers, where the checkpoint brings one."""
-
-    def unused(self) -> list[str]:
-        """Tensors that nobody asked for and that mean something."""
 
 
 def build(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from host import tokenizer as tokenizers
-from host.chat import ChatTemplate
 from host.checkpoint import config_json, gguf_file, gguf_model, hf_model, jsonfile, mixed, packing
-from host.checkpoint.assemble import Source, build, build_dense
+from host.checkpoint.assemble import build, build_dense
 from host.checkpoint.compressed import CompressedSource
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.gptq import GptqSource
-from host.tokenizer import Tokenizer
+from host.checkpoint.source import Source
+from host.text import tokenizer as tokenizers
+from host.text.chat import ChatTemplate
+from host.text.tokenizer import Tokenizer
 from host.weights import Model, Shape
 from spec import numeric
 

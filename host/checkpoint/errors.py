@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from host.sentence import printable
+from host.text.sentence import printable
 from spec.errors import UserError
 
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gguf.quants import dequantize
 
-from host.checkpoint.assemble import Part, finite
+from host.checkpoint.assemble import finite
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.gguf_file import GgufFile, Tensor
-from host.checkpoint.rounding import round_tables
-from host.checkpoint.tables import Table, single
-from host.weights import Dense, Quantised, Shape
+from host.checkpoint.source import FloatSource
+from host.checkpoint.tables import Table
+from host.weights import Shape
 
 ARCHITECTURES = ("qwen2", "llama")
 
@@ -167,7 +166,7 @@ def llama3_divisors(scaling: dict[str, float], theta: float, head_dim: int) -> n
     return 1 / ((1 - smooth) / scaling["factor"] + smooth)
 
 
-class GgufSource:
+class GgufSource(FloatSource):
     """The tensors of a GGUF file under Hugging Face's names."""
 
     def __init__(self, file: GgufFile, model: Shape, group: int) -> None:
@@ -194,12 +193,12 @@ class GgufSource:
         return tensor
 
     def vector(self, name: str, size: int) -> np.ndarray:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         tensor = self._find(name, (size,))
         return finite(tensor.name, _dequantise(self.file, tensor).reshape(-1))
 
     def table(self, name: str, rows: int, columns: int) -> Table:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         tensor = self._find(name, (rows, columns))
         raw = self.file.raw(tensor)
         order = self._row_order(name, rows)
@@ -210,30 +209,12 @@ class GgufSource:
 
         return Table(tensor.name, rows, columns, read, single=tensor.kind.name == "F32")
 
-    def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
-        """See ``assemble.Source``."""
-        tables = [self.table(f"{name}.weight", rows, columns) for name, rows in parts]
-        return round_tables(tables, 4, group)
-
-    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
-        """See ``assemble.Source``."""
-        return single([self.table(f"{name}.weight", rows, columns) for name, rows in parts])
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """See ``assemble.Source``."""
-        return {}
-
     def head_name(self, tied: bool) -> str:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         return "model.embed_tokens.weight" if tied else "lm_head.weight"
 
-    def packed_head(self, rows: int, columns: int) -> Quantised | None:
-        """See ``assemble.Source``."""
-        return None
-
     def unused(self) -> list[str]:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         return [name for name in self.file.tensors if name not in self.asked]
 
     def _row_order(self, name: str, rows: int) -> np.ndarray | None:

@@ -37,7 +37,7 @@ class GptqSource(GroupedSource):
         return nibbles(weights.T), np.ascontiguousarray(scales), np.ascontiguousarray(zeros)
 
     def unused(self) -> list[str]:
-        """See ``assemble.Source``. AutoGPTQ adds biases of zeros; they change nothing."""
+        """See ``source.Source``. AutoGPTQ adds biases of zeros; they change nothing."""
         return [name for name in super().unused() if not self._zero_bias(name)]
 
     def _zero_bias(self, name: str) -> bool:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from host.checkpoint.assemble import Part
 from host.checkpoint.autoawq import positive
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.hf_model import DenseSource
 from host.checkpoint.packing import Packing
 from host.checkpoint.safetensors_file import Tensor
+from host.checkpoint.source import Part
 from host.weights import Dense, Quantised
 from spec import numeric
 
@@ -47,7 +47,7 @@ class GroupedSource(DenseSource, ABC):
         }
 
     def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
-        """See ``assemble.Source``; ``group`` is the checkpoint's own, not the one asked for."""
+        """See ``source.Source``; ``group`` is the checkpoint's own, not the one asked for."""
         size = self._stored_group(columns, parts[0][0])
         used = hardware_group(size)
         packed = [self._checked(name, rows, columns, size) for name, rows in parts]
@@ -57,7 +57,7 @@ class GroupedSource(DenseSource, ABC):
         return Quantised(4, used, values, scales, zeros)
 
     def dense(self, parts: Sequence[Part], columns: int) -> Dense:
-        """See ``assemble.Source``: the integers times their scales."""
+        """See ``source.Source``: the integers times their scales."""
         return Dense(self.linear(parts, columns, 0).floats())
 
     def _stored_group(self, columns: int, name: str) -> int:

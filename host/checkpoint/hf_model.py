@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from host.checkpoint import autoawq, jsonfile, safetensors_file
-from host.checkpoint.assemble import Part, finite
+from host.checkpoint.assemble import finite
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.mixed import HEAD, Mixed
-from host.checkpoint.rounding import check_group, round_tables
+from host.checkpoint.rounding import check_group
 from host.checkpoint.safetensors_file import Tensor
-from host.checkpoint.tables import Table, single
+from host.checkpoint.source import FloatSource, Part
+from host.checkpoint.tables import Table
 from host.weights import Dense, Quantised
 
 INDEX = "model.safetensors.index.json"
@@ -64,7 +65,7 @@ def _only_file(directory: Path) -> Path:
     raise CheckpointError(f"{directory} holds no safetensors file{hint}")
 
 
-class DenseSource:
+class DenseSource(FloatSource):
     """Unquantised tensors; linears are rounded to int4."""
 
     def __init__(self, directory: Path, held: dict[str, Tensor], group: int) -> None:
@@ -88,11 +89,11 @@ class DenseSource:
         return tensor
 
     def vector(self, name: str, size: int) -> np.ndarray:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         return finite(name, self.find(name, (size,)).floats())
 
     def table(self, name: str, rows: int, columns: int) -> Table:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         tensor = self.find(name, (rows, columns))
 
         def read(start: int, stop: int) -> np.ndarray:
@@ -100,22 +101,8 @@ class DenseSource:
 
         return Table(name, rows, columns, read, single=tensor.kind == "F32")
 
-    def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
-        """See ``assemble.Source``."""
-        tables = [self.table(f"{name}.weight", rows, columns) for name, rows in parts]
-        return round_tables(tables, 4, group)
-
-    def dense(self, parts: Sequence[Part], columns: int) -> Dense:
-        """See ``assemble.Source``."""
-        return single([self.table(f"{name}.weight", rows, columns) for name, rows in parts])
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """See ``assemble.Source``."""
-        return {}
-
     def head_name(self, tied: bool) -> str:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         embedding, head = "model.embed_tokens.weight", "lm_head.weight"
         if not tied:
             return head
@@ -128,12 +115,8 @@ class DenseSource:
                 )
         return embedding
 
-    def packed_head(self, rows: int, columns: int) -> Quantised | None:
-        """See ``assemble.Source``."""
-        return None
-
     def unused(self) -> list[str]:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         return [n for n in self.held if n not in self.asked and not n.endswith(IGNORED)]
 
 
@@ -154,7 +137,7 @@ class AwqSource(DenseSource):
         self.label = f"{directory} (AWQ GEMM int4 group {group}{f', {fine} in int8' * bool(fine)})"
 
     def linear(self, parts: Sequence[Part], columns: int, group: int) -> Quantised:
-        """See ``assemble.Source``; ``group`` is the checkpoint's own."""
+        """See ``source.Source``; ``group`` is the checkpoint's own."""
         fine = [name in self.mixed for name, _ in parts]
         if all(fine):
             matrices = [self._fine(name, rows, columns) for name, rows in parts]
@@ -171,11 +154,11 @@ class AwqSource(DenseSource):
         return Quantised(4, self.group, values, scales, zeros)
 
     def dense(self, parts: Sequence[Part], columns: int) -> Dense:
-        """See ``assemble.Source``: the integers times their scales."""
+        """See ``source.Source``: the integers times their scales."""
         return Dense(self.linear(parts, columns, self.group).floats())
 
     def packed_head(self, rows: int, columns: int) -> Quantised | None:
-        """See ``assemble.Source``."""
+        """See ``source.Source``."""
         if HEAD not in self.mixed:
             return None
         self.asked.add(f"{HEAD}.weight")

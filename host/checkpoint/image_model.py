@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from host import tokenizer as tokenizers
-from host.chat import ChatTemplate
 from host.checkpoint import image_file, image_header
 from host.checkpoint.assemble import finite
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.image_file import Entry, ImageFile
-from host.packed import Packed
-from host.tokenizer import MAX_FILE_BYTES, Tokenizer
+from host.layout.packed import Packed
+from host.text import tokenizer as tokenizers
+from host.text.chat import ChatTemplate
+from host.text.tokenizer import MAX_FILE_BYTES, Tokenizer
 from host.weights import (
     Dense,
     Embedding,
@@ -58,7 +58,7 @@ class ImageCheckpoint:
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights, whatever their layout (``host.image.fingerprint``)."""
+        """Of the weights, whatever their layout (``host.layout.image.fingerprint``)."""
         return str(self.about["fingerprint"])
 
     def model(self, group: int = 64, head_bits: int = 8) -> Model:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from host.transport import names
+from host.device.transport import names
 
 
 def devices(

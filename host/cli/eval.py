@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from host import checkpoint, compression, default_model
+from host import checkpoint, default_model
 from host.cli.options import (
     DEFAULT_CONFIG,
     DEFAULT_DEVICE,
@@ -24,8 +24,8 @@ from host.cli.options import (
     OptionError,
     head_kind,
 )
-from host.estimate import Estimate, estimate
-from host.evaluate import (
+from host.evaluation.estimate import Estimate, estimate
+from host.evaluation.evaluate import (
     WINDOW,
     EvaluationError,
     LiveReference,
@@ -34,14 +34,20 @@ from host.evaluate import (
     predictions,
     score,
 )
-from host.evaluation import Evaluation, show
-from host.head_quality import FullHead
-from host.linear import FloatBackend
-from host.model import Transformer
+from host.evaluation.findings import Evaluation, show
+from host.evaluation.head_quality import FullHead
+from host.evaluation.reference import (
+    LIVE_ESTIMATOR,
+    SAVED_ESTIMATOR,
+    ReferenceWriter,
+    SavedReference,
+)
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
+from host.forward.two_step import two_step
+from host.layout import compression
 from host.progress import Stages
-from host.reference import LIVE_ESTIMATOR, SAVED_ESTIMATOR, ReferenceWriter, SavedReference
 from host.session import Session, require_device
-from host.two_step import two_step
 from host.weights import Model
 from spec import config as configuration
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from host import firmware as store
+from host.board import firmware as store
 from host.cli.options import Json
 from host.transports.machine import Machine
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from host import checkpoint, default_model, export
+from host.board.power import Meter
 from host.cli.options import (
     DEFAULT_CONFIG,
     DEFAULT_DEVICE,
@@ -27,19 +28,18 @@ from host.cli.options import (
     head_kind,
     overrides,
 )
-from host.cpu import MAX_THREADS
+from host.device.cpu import MAX_THREADS
+from host.forward.head import check_top_k
+from host.forward.two_step import two_step
 from host.generate import check_prompt
 from host.guess.guesser import Guesser, most_guesses
 from host.guess.phrases import encode_phrases, read_phrases
-from host.head import check_top_k
 from host.plan.planner import check_overrides, plan
-from host.power import Meter
 from host.progress import Stages
 from host.report import Report, table
 from host.sampling import Sampling
 from host.session import Session, check_head, choose_context, encode_prompt, require_device
-from host.stop import check_stops
-from host.two_step import two_step
+from host.text.stop import check_stops
 from spec import config as configuration
 from spec.commands import TOP_K_MAX
 from spec.errors import ToolError

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from host import checkpoint, compression, image, image_verify
+from host import checkpoint
 from host.checkpoint.image_model import ImageCheckpoint
 from host.cli.options import (
     DEFAULT_CONFIG,
@@ -23,9 +23,10 @@ from host.cli.options import (
     OptionError,
     head_kind,
 )
-from host.compression import MEGA
+from host.forward.two_step import two_step
+from host.layout import compression, image, image_verify
+from host.layout.compression import MEGA
 from host.progress import Stages
-from host.two_step import two_step
 from host.weights import Integers, Model
 from spec import config as configuration
 

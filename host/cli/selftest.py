@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from host import selftest as steps
+from host.board import selftest as steps
 from host.cli.options import DEFAULT_CONFIG, DEFAULT_DEVICE, ConfigName, Device, Json
-from host.driver import Accelerator
+from host.device.driver import Accelerator
+from host.device.transport import open_device
 from host.progress import Stages
 from host.session import require_device
-from host.transport import open_device
 from spec import config as configuration
 from spec.digest import digest
 

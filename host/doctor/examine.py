@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from host import selftest
+from host.board import selftest
+from host.device.driver import Accelerator
+from host.device.transport import open_device
 from host.doctor import firmware, linux
 from host.doctor.findings import FAULT, OK, UNKNOWN, Finding, worst
-from host.driver import Accelerator
-from host.transport import open_device
 from host.transports import BOARD_DEVICES
 from host.transports.board import clock_sentence, measure_clock
 from host.transports.machine import AccessError, Machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from host import power
+from host.board import power
 from host.doctor.findings import FAULT, OK, UNKNOWN, WARNING, Finding
 from host.transports.machine import AccessError, Machine
 from host.transports.zynq import MEMORY

@@ -6,10 +6,12 @@ import re
 from collections.abc import Collection, Sequence
 
 from host.guess.controller import Controller
-from host.guess.cost import PassCost
-from host.guess.lookup import Lookup
+from host.guess.cost import CostTable, PassCost
+from host.guess.lookup import Guess, Lookup
 from spec.config import Config
 from spec.errors import UserError
+
+NOTHING = Guess([], 0, [])
 
 
 class GuessError(UserError):
@@ -30,50 +32,47 @@ class Guesser:
         self, most: int, cost: PassCost | None, ends: Collection[int] = (),
         phrases: Sequence[Sequence[int]] = (),
     ) -> None:  # fmt: skip
-        self._most, self._cost, self._ends = most, cost, frozenset(ends)
+        self._most, self._ends = most, frozenset(ends)
+        self._costs = None if cost is None else CostTable(cost)
         self._lookup = Lookup()
         for phrase in phrases:
             self._lookup.extend(phrase)
             self._lookup.barrier()
         self._start = len(self._lookup.tokens)
-        self._found: list[int] = []
+        self._found = NOTHING
         """What the lookup gave for the next pass, whether or not it is guessed."""
-        self._length = 0
-        """Tokens of the match before it."""
         self.begin(())
 
     @property
     def mode(self) -> str:
         """``auto``, or the fixed number of guesses."""
-        return str(self._most) if self._cost is None else "auto"
+        return str(self._most) if self._costs is None else "auto"
 
     def begin(self, prompt: Sequence[int]) -> None:
         """A new text: the one before it is forgotten, the phrases stay."""
         self._lookup.truncate(self._start)
         self._lookup.extend(prompt)
-        self._controller = None if self._cost is None else Controller(self._cost)
-        self._found = []
+        self._controller = None if self._costs is None else Controller(self._costs)
+        self._found = NOTHING
         self.written = 0
         """Tokens of the present text that are not the prompt's."""
 
     def guess(self, most: int) -> list[int]:
         """At most ``most`` tokens that may follow the text so far; often none."""
-        found = self._lookup.candidates()
-        if not found:
+        self._found = self._lookup.guess(self._most)
+        most = min(most, self._until_end())
+        if most <= 0:
             return []
-        self._length = found[0].length
-        self._found = self._lookup.follow(found[0], self._most)
-        most = max(0, min(most, self._until_end()))
         if self._controller is not None:
-            most = self._controller.choose(self._length, most, self._held)
-        return self._found[:most]
+            most = self._controller.choose(self._found, most, self._held)
+        return self._found.tokens[:most]
 
     def learn(self, tokens: Sequence[int], guessed: int) -> None:
         """What a pass wrote, and how many tokens were guessed for it."""
         if self._controller is not None and self.written:
-            self._controller.learn(self._length, self._found, list(tokens))
+            self._controller.learn(self._found, tokens)
             self._controller.spend(1 + guessed, len(tokens), self._held)
-        self._found = []
+        self._found = NOTHING
         self.written += len(tokens)
         self._lookup.extend(tokens)
 
@@ -84,10 +83,11 @@ class Guesser:
 
     def _until_end(self) -> int:
         """Guesses up to and with the first token that ends a text."""
-        for place, token in enumerate(self._found):
+        tokens = self._found.tokens
+        for place, token in enumerate(tokens):
             if token in self._ends:
                 return place + 1
-        return len(self._found)
+        return len(tokens)
 
 
 def most_guesses(option: str, config: Config) -> int | None:

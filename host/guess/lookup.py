@@ -13,7 +13,7 @@ from typing import NamedTuple
 ORDERS = 4
 """Longest run of tokens in the index; longer matches are found by comparing backwards."""
 
-CANDIDATES = 4
+CANDIDATES = 8
 """Places that are compared for one lookup, latest first."""
 
 LONGEST_MATCH = 24
@@ -26,6 +26,11 @@ BARRIER = -1
 """Stands between texts that do not follow each other; no match and no guess crosses it."""
 
 
+ALONE, AGREED, DISPUTED = range(3)
+"""Of a guess: nothing but its own place speaks for it; several places do; another place speaks
+against it."""
+
+
 class Candidate(NamedTuple):
     """A place whose text ends as the text does now."""
 
@@ -33,6 +38,16 @@ class Candidate(NamedTuple):
     """Tokens that are the same, counted backwards; at most ``LONGEST_MATCH``."""
     next: int
     """Position of the token that followed."""
+
+
+class Guess(NamedTuple):
+    """What may follow the text, and what speaks for it."""
+
+    tokens: list[int]
+    length: int
+    """Tokens of the match before the first of them."""
+    agreement: list[int]
+    """For each token: ``ALONE``, ``AGREED`` or ``DISPUTED``."""
 
 
 class Lookup:
@@ -102,6 +117,27 @@ class Lookup:
             if found:
                 return sorted(found, key=lambda candidate: -candidate.length)
         return []
+
+    def guess(self, count: int) -> Guess:
+        """Up to ``count`` tokens that followed the best candidate; none without a candidate.
+
+        The other candidates vote as long as they say the same as it does.
+        """
+        found = self.candidates()
+        if not found:
+            return Guess([], 0, [])
+        result = self.follow(found[0], count)
+        tokens, end = self.tokens, len(self.tokens)
+        agreement = [ALONE] * len(result)
+        others = [candidate.next for candidate in found[1:]]
+        for step, token in enumerate(result):
+            if not others:
+                break
+            said = [tokens[at + step] if at + step < end else result[at + step - end]
+                    for at in others]  # fmt: skip
+            others = [at for at, other in zip(others, said, strict=True) if other == token]
+            agreement[step] = AGREED if len(others) == len(said) else DISPUTED
+        return Guess(result, found[0].length, agreement)
 
     def follow(self, candidate: Candidate, count: int) -> list[int]:
         """Up to ``count`` tokens that followed; a place near the end repeats what it gives."""

@@ -23,7 +23,7 @@ class PhraseError(UserError):
 
 
 class Encoder(Protocol):
-    """Turns text into tokens (host/tokenizer.py)."""
+    """Turns text into tokens (host/text/tokenizer.py)."""
 
     def encode(self, text: str, special: bool = True, start: bool = False) -> list[int]:
         """Token ids; texts of special tokens are text like any other unless ``special``."""

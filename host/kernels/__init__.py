@@ -4,12 +4,12 @@
 every version of Python. Each function has a twin in NumPy that says what it computes:
 
 =============  =====================================================================
-norm           ``host.norm.rms_norm`` after the residual, ``host.blockfloat`` after it
-attend         ``host.rope``, ``host.cache``, ``host.attention.attend``
-swiglu         ``host.norm.swiglu``
-activations    ``host.blockfloat.quantise`` and ``pack_activations``
-results        ``host.blockfloat.unpack_results``
-gather         indexing, ``host.linear.dequantise``
+norm           ``host.forward.norm.rms_norm`` after the residual, then ``layout.blockfloat``
+attend         ``host.forward.rope``, ``host.forward.cache``, ``host.forward.attention.attend``
+swiglu         ``host.forward.norm.swiglu``
+activations    ``host.layout.blockfloat.quantise`` and ``pack_activations``
+results        ``host.layout.blockfloat.unpack_results``
+gather         indexing, ``host.forward.linear.dequantise``
 largest, draw  ``host.sampling``
 matmul         ``sim.golden``
 =============  =====================================================================
@@ -40,7 +40,7 @@ __all__ = [
     "library",
 ]  # fmt: skip
 
-ABI = 4
+ABI = 5
 """Version of the structures, the same as in ``kernels.h``."""
 
 FINE = -1

@@ -7,17 +7,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "kernels.h"
+#include "round.h"
 
 enum {
     MAX_BEAT_BYTES = 64,      /* spec.config: at most 512 bits */
     MAX_TOKENS = 16,          /* spec.numeric */
     TOP_K_MAX = 64,           /* spec.commands */
-    SCALE_EXPONENT_LSB = -24, /* spec.numeric */
     MIN_WORK = 1 << 17,       /* products below which another thread costs more than it gives */
 };
-
-typedef unsigned __int128 uint128_t; /* sums wrap by definition; a sum that fits is exact */
 
 /* The largest results of one token, best first. An entry is the pattern turned so that unsigned
  * order is numeric order, then the row turned so that of equal results the lowest row is best. */

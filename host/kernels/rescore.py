@@ -6,8 +6,8 @@ import ctypes
 
 import numpy as np
 
-from host.blockfloat import ActivationError
 from host.kernels import REBUILD, library
+from host.layout.blockfloat import ActivationError
 from host.weights import Quantised
 from spec import numeric
 from spec.errors import DeviceError, ToolError
@@ -46,7 +46,8 @@ class Rescorer:
             padded when they are taken.
         tokens: most tokens of one call.
         count: most rows of one token.
-        terms: activations as one or two terms of block floating point (``host.linear.split``).
+        terms: activations as one or two terms of block floating point
+            (``host.forward.linear.split``).
 
     Raises:
         ToolError: the compiled kernels are missing or of another version.
@@ -65,11 +66,12 @@ class Rescorer:
         self._results = np.zeros(tokens * count, np.float32)
         self._scratch = np.zeros(columns, np.int8), np.zeros(columns // numeric.BLOCK, np.uint8)
         mantissas, lifts = self._scratch
-        self._call = Rescore(
+        self.call = Rescore(
             activations=self._activations.ctypes.data, values=self._table.values.ctypes.data,
             scales=self._table.scales.ctypes.data, rows=self._rows.ctypes.data,
             results=self._results.ctypes.data, mantissas=mantissas.ctypes.data,
             lifts=lifts.ctypes.data, columns=columns, group=table.group, terms=terms,
+            count=count,
         )  # fmt: skip
 
     def __call__(self, activations: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -84,14 +86,19 @@ class Rescorer:
 
         Raises:
             ActivationError: a value that is not finite.
-            DeviceError: a result outside the range of fp32.
+            DeviceError: a row that the matrix does not have, or a result outside the range of fp32.
         """
         tokens, count = rows.shape
+        if rows.size and not 0 <= rows.min() <= rows.max() < self._table.rows:
+            raise DeviceError(
+                f"the device chose a row between {rows.min()} and {rows.max()} of"
+                f" {self._table.rows}: run kria-llm selftest"
+            )
         self._activations[:tokens, : self._width] = activations
         self._activations[:tokens, self._width :] = 0
         self._rows[: tokens * count] = rows.reshape(-1)
-        self._call.tokens, self._call.count = tokens, count
-        failed = self._function(ctypes.byref(self._call))
+        self.call.tokens, self.call.count = tokens, count
+        failed = self._function(ctypes.byref(self.call))
         if failed == NOT_FINITE:
             raise ActivationError("an activation of the LM head is infinite or NaN")
         if failed:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from host.forward.rope import Rope
 from host.quantize.dense import DenseLayer
-from host.rope import Rope
 from host.weights import Shape
 
 Visit = Callable[[int, str, np.ndarray, np.ndarray | None], None]

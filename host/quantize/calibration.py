@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from host.sentence import printable
-from host.tokenizer import Tokenizer
+from host.text.sentence import printable
+from host.text.tokenizer import Tokenizer
 from spec.errors import UserError
 
 KINDS = ("prose", "novel", "news", "technical", "dialogue", "languages", "code", "tables")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from host.checkpoint import gguf_model, hf_model
-from host.checkpoint.assemble import Part, Source
 from host.checkpoint.checkpoints import Checkpoint, GgufCheckpoint, HfCheckpoint
+from host.checkpoint.source import Part, Source
 from host.checkpoint.tables import Table, materialise
 from host.weights import Shape
 from spec.errors import UserError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from host.norm import rms_norm
+from host.forward.norm import rms_norm
 from host.quantize.compensate import Settings, Statistics
 from host.quantize.sequential import Record, fit_matrix
 from host.quantize.stream import Stream

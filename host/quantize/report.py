@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from host.compression import COUNTED, PAPER_REDUCTION
+from host.layout.compression import COUNTED, PAPER_REDUCTION
 from host.quantize.budget import Plan
 from host.quantize.dense import MATRICES
 from host.quantize.plot import trade_plot

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from host.attention import attend
-from host.norm import rms_norm, swiglu
+from host.forward.attention import attend
+from host.forward.norm import rms_norm, swiglu
+from host.forward.rope import Rope
 from host.quantize.dense import DenseLayer, QuantiseError
-from host.rope import Rope
 from host.weights import Shape
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
+from host.kernels.runner import Port
 from host.transports import zynq
+from host.transports.port import board_port
 from spec import registers
 from spec.config import Config
 from spec.digest import digest
@@ -33,7 +36,7 @@ def app_name(config: Config) -> str:
     return f"kria-llm-{digest(config):016x}"
 
 
-class BoardDevice:
+class BoardDevice(ABC):
     """A transport over registers and one contiguous region; subclasses reach both.
 
     Subclasses set ``_region`` (uint8) and ``_base`` and give ``read_register``, ``write_register``,
@@ -48,11 +51,21 @@ class BoardDevice:
         self._base = 0
         self._used = 0
 
+    @abstractmethod
     def read_register(self, offset: int) -> int:
-        raise NotImplementedError
+        """The 32 bits of the register at ``offset``."""
 
+    @abstractmethod
+    def write_register(self, offset: int, value: int) -> None:
+        """Writes 32 bits to the register at ``offset``."""
+
+    @abstractmethod
     def flush(self, buffer: Buffer) -> None:
-        raise NotImplementedError
+        """Writes the processor's cached lines of ``buffer`` to memory."""
+
+    @abstractmethod
+    def invalidate(self, buffer: Buffer) -> None:
+        """Drops the processor's cached lines of ``buffer``."""
 
     def _take_region(self, region: np.ndarray, base: int) -> None:
         """Takes the memory that buffers come from, zeroed, in the caches and behind them.
@@ -99,6 +112,19 @@ class BoardDevice:
                 )
             if spent > SPIN_SECONDS:
                 time.sleep(NAP_SECONDS)
+
+    def port(self) -> Port:
+        """Registers and caches for the compiled runner."""
+        return board_port(self, self._window_address())
+
+    def buffer_at(self, pointer: int, size: int) -> Buffer:
+        """Memory of the region by the host's address of it."""
+        start = pointer - self._region.ctypes.data
+        return Buffer(self._base + start, self._region[start : start + size])
+
+    def _window_address(self) -> int | None:
+        """Where this process has the registers mapped; None: nowhere."""
+        return None
 
     def check_clock(self) -> float:
         """Measures the clock that the design runs at.

@@ -9,6 +9,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
+
 from spec.errors import ToolError
 
 MAX_TEXT = 1 << 20
@@ -32,6 +34,11 @@ class Window:
     def __init__(self, memory: mmap.mmap, start: int, size: int) -> None:
         self.memory, self.start, self.size = memory, start, size
         self._words = memoryview(memory)[start : start + size // 4 * 4].cast("I")
+
+    @property
+    def address(self) -> int | None:
+        """Where this process has it mapped."""
+        return np.frombuffer(self._words, np.uint32).ctypes.data
 
     def read(self, offset: int) -> int:
         """The 32 bits at an offset, a multiple of 4."""

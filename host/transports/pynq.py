@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from host.transports import zynq
 from host.transports.board import FIRMWARE_FOLDER, BoardDevice, app_name
 from host.transports.machine import Machine
@@ -20,7 +20,7 @@ OPTIONS = ("bitstream", "machine", "target", "load")
 
 
 class PynqDevice(BoardDevice):
-    """The transport ``pynq`` (see host/transport.py).
+    """The transport ``pynq`` (see host/device/transport.py).
 
     Args:
         memory_bytes: one region of this size is allocated, once.
@@ -79,6 +79,10 @@ class PynqDevice(BoardDevice):
     def invalidate(self, buffer: Buffer) -> None:
         """Drops the host's cache lines."""
         self._sync(buffer, "XCL_BO_SYNC_BO_FROM_DEVICE", "invalidate")
+
+    def _window_address(self) -> int | None:
+        array = getattr(self._mmio, "array", None)  # NumPy's only where PYNQ has mapped it
+        return array.ctypes.data if isinstance(array, np.ndarray) else None
 
     def close(self) -> None:
         """Gives the region back as soon as no buffer holds it: PYNQ would unmap it under them."""

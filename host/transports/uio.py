@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from host.transports import zynq
 from host.transports.board import BoardDevice, app_name
 from host.transports.machine import Attribute, Machine
@@ -30,7 +30,7 @@ OPTIONS = ("machine", "udmabuf")
 
 
 class UioDevice(BoardDevice):
-    """The transport ``uio`` (see host/transport.py).
+    """The transport ``uio`` (see host/device/transport.py).
 
     Nothing in the logic is touched before the PS says that it has a clock and is out of reset.
 
@@ -91,6 +91,9 @@ class UioDevice(BoardDevice):
     def invalidate(self, buffer: Buffer) -> None:
         """Drops the host's cache lines."""
         self._sync(buffer, self._for_cpu, FROM_DEVICE)
+
+    def _window_address(self) -> int | None:
+        return self._window.address
 
     def close(self) -> None:
         """Unmaps registers and memory."""

@@ -15,7 +15,7 @@ from hwgen.board.boards import Board
 from spec import registers
 from spec.config import Config
 from spec.digest import digest
-from spec.files import OutputError, write_whole
+from spec.files import write_files
 
 DESIGN = "kria_llm_system"
 """Name of the block design."""
@@ -107,15 +107,7 @@ def write(
         OutputError: ``directory`` is a file or cannot be written.
     """
     texts = contents(board, config) if texts is None else texts
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_whole(directory / name, text)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {directory} ({error.strerror}): give a directory that is writable"
-        ) from None
-    return [directory / name for name in texts]
+    return write_files(directory, texts)
 
 
 def ps_properties(config: Config) -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwgen.synthesis.resources import RESOURCES, XCK26
+from hwgen.synthesis.resources import RESOURCES
+from spec.device import XCK26
 from spec.errors import ToolError, UserError
 
 MAX_BYTES = 64 << 20

@@ -24,8 +24,9 @@ from hwgen.synthesis import depth, mapped, resources, treemap, yosys
 from hwgen.top import Top
 from spec import config as configuration
 from spec.config import Config
+from spec.device import XCK26, Device
 from spec.digest import digest
-from spec.files import OutputError, write_whole
+from spec.files import write_files, write_whole
 
 TOP = "kria_llm"
 
@@ -73,7 +74,7 @@ class Report:
     tool: str
     modules: dict[str, resources.Counts]
     verdict: depth.Verdict
-    device: resources.Device = resources.XCK26
+    device: Device = XCK26
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -179,16 +180,7 @@ def write(report: Report, directory: Path) -> list[Path]:
         json.dumps(report.as_dict(), indent=2) + "\n",
         treemap.page(title, report.modules, report.device),
     )
-    paths = [directory / name for name in FILES]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, texts, strict=True):
-            write_whole(path, text)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {directory} ({error.strerror}): give a directory that is writable"
-        ) from None
-    return paths
+    return write_files(directory, dict(zip(FILES, texts, strict=True)))
 
 
 def command(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hwgen.synthesis import mapped
 from hwgen.synthesis.mapped import Cell, Netlist
+from spec.device import Device
 from spec.errors import UserError
 
 RESOURCES = ("lut", "ff", "dsp", "bram36", "uram")
@@ -13,17 +12,6 @@ RESOURCES = ("lut", "ff", "dsp", "bram36", "uram")
 Counts = dict[str, float]
 """Resource -> number of it; RAMB18 counts as half a BRAM36."""
 
-
-@dataclass(frozen=True)
-class Device:
-    """What a device has."""
-
-    name: str
-    limits: dict[str, int]
-
-
-XCK26 = Device("XCK26", {"lut": 117_120, "ff": 234_240, "dsp": 1_248, "bram36": 144, "uram": 64})
-"""The Kria K26's device. Source: AMD DS987, Kria K26 SOM Data Sheet."""
 
 LUTS_OF_RAM = {"M": 4, "M8": 8, "M16": 8}
 """LUTs of a multi-port LUT RAM (RAM32M, RAM64M, RAM64M8, RAM32M16): a slice has eight."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from hwgen.synthesis.resources import RESOURCES, Counts, Device
+from hwgen.synthesis.resources import RESOURCES, Counts
+from spec.device import Device
 
 WIDTH, HEIGHT = 1180, 420
 TITLE = 18

@@ -11,7 +11,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Kind
 from safetensors.numpy import save
 
-from host import checkpoint, tokenizer, vectors
+from host import checkpoint
 from host.checkpoint import (
     config_json,
     gguf_file,
@@ -20,6 +20,8 @@ from host.checkpoint import (
     jsonfile,
     safetensors_file,
 )
+from host.device import vectors
+from host.text import tokenizer
 from sim import cases, memory, replay
 from spec import commands, config
 from spec.config import TINY

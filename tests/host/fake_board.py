@@ -32,6 +32,7 @@ class Registers(Window):
     """The control window: each access goes to the device too."""
 
     board: FakeBoard
+    address = None  # the runner goes by way of the functions below
 
     def read(self, offset: int) -> int:
         super().write(offset, self.board.read(offset))
@@ -187,7 +188,7 @@ class FakeBoard(Machine):
 
     def _tell(self, offset: int, size: int) -> None:
         """The golden device keeps decoded weights until their bytes may have changed."""
-        from host.transport import Buffer
+        from host.device.transport import Buffer
 
         array = self.device.memory[offset : offset + size]
         self.device.flush(Buffer(self.base + offset, array))

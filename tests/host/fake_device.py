@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from spec import commands, layout, numeric, registers
 from spec.config import Config
 from spec.digest import digest
@@ -22,7 +22,7 @@ BASE = 0x1_0000_0000
 
 
 class FakeDevice:
-    """Implements ``host.transport.Transport``.
+    """Implements ``host.device.transport.Transport``.
 
     ``fail_next`` makes the next list end with that value of the ``error`` register at
     ``fail_address``. ``columns`` tells K, which a descriptor holds only in whole chunks.

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from host import blockfloat, pack
-from host.software import SoftwareDevice
+from host.device.software import SoftwareDevice
+from host.layout import blockfloat, pack
 from host.weights import Quantised
 from spec import commands, layout, registers
 from spec.config import TINY, Config

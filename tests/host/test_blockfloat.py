@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from host import blockfloat
+from host.layout import blockfloat
 from spec import numeric
 from spec.config import KV260, TINY, Config
 from spec.layout import Matrix, port_stride, region_bytes

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from host import checkpoint
-from host.chat import ChatError, ChatTemplate
+from host.text.chat import ChatError, ChatTemplate
 from tests.host.checkpoint_files import DENSE, TEMPLATE, copy
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b>"}]
@@ -74,10 +74,10 @@ def test_hostile_templates_end_in_a_sentence(case):
 
 def test_endless_templates_are_stopped(monkeypatch):
     nested = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
-    monkeypatch.setattr("host.chat.CPU_SECONDS", 1)
+    monkeypatch.setattr("host.text.chat.CPU_SECONDS", 1)
     with pytest.raises(ChatError, match="too much time or memory"):
         ChatTemplate(nested).render(MESSAGES)
-    monkeypatch.setattr("host.chat.TIMEOUT", 0.5)
+    monkeypatch.setattr("host.text.chat.TIMEOUT", 0.5)
     with pytest.raises(ChatError, match=r"did not end within 0\.5 s"):
         ChatTemplate(nested).render(MESSAGES)
 

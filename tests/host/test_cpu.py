@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from host import cpu, kernels
+from host import kernels
+from host.device import cpu
 from host.weights import Quantised
 from sim import golden_device
 from spec.config import TINY, Config

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from host.device.software import BASE_ADDRESS
 from host.doctor import firmware
 from host.doctor.examine import examine, healthy
 from host.doctor.findings import Finding, worst
-from host.software import BASE_ADDRESS
 from host.transports import zynq
 from sim import golden_device
 from spec.config import TINY, Config

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from host import checksum
-from host.blockfloat import ActivationError
-from host.driver import Accelerator, InputError, memory_needed
-from host.linear import FloatBackend, dequantise
+from host.device.driver import Accelerator, InputError, memory_needed
+from host.forward.linear import FloatBackend, dequantise
+from host.layout import checksum
+from host.layout.blockfloat import ActivationError
 from host.weights import Quantised
 from spec import commands, numeric, registers
 from spec.config import TINY, Config

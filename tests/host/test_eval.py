@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from host import compression
-from host.estimate import RESAMPLES, estimate
-from host.evaluate import (
+from host.evaluation.estimate import RESAMPLES, estimate
+from host.evaluation.evaluate import (
     EvaluationError,
     LiveReference,
     Scores,
@@ -19,9 +18,10 @@ from host.evaluate import (
     predictions,
     score,
 )
-from host.linear import FloatBackend
-from host.model import Transformer
-from host.reference import ReferenceWriter, SavedReference
+from host.evaluation.reference import ReferenceWriter, SavedReference
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
+from host.layout import compression
 from host.weights import Layer, Model, Quantised, Shape
 from tests.host.checkpoint_files import write_gguf
 from tests.host.test_cli import assert_sentence, run
@@ -220,7 +220,7 @@ def test_qwen_is_as_small_as_promised(head_bits, least):
 
 
 def rows_of(table):
-    from host.two_step import IntegerEmbedding
+    from host.forward.two_step import IntegerEmbedding
 
     return IntegerEmbedding(table)
 

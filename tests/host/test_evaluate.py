@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import host.cpu
+import host.device.cpu
 import sim.golden_device
 from host import checkpoint, default_model
-from host.evaluate import EvaluationError, compare, log_probabilities, perplexity
-from host.linear import FloatBackend
-from host.model import Transformer
+from host.evaluation.evaluate import EvaluationError, compare, log_probabilities, perplexity
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
 from host.session import Session
 from spec.config import KV260
 from tests.host.tiny_model import random_model, reference_logits, shape
 
 TEXT = Path(__file__).parents[1] / "data" / "moby_dick.txt"
-DEVICES = {"cpu": host.cpu.open, "golden": sim.golden_device.open}
+DEVICES = {"cpu": host.device.cpu.open, "golden": sim.golden_device.open}
 
 
 def test_log_probabilities_by_hand():

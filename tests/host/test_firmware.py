@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from host import firmware
-from host.firmware import LOADER, STORE, FirmwareError
+from host.board import firmware
+from host.board.firmware import LOADER, STORE, FirmwareError
 from host.transports.machine import Machine
 from spec.errors import ToolError
 

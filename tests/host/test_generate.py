@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import host.cpu
+import host.device.cpu
 import sim.golden_device
-from host.cache import ContextError
-from host.chat import ChatTemplate
-from host.counters import Counters, total
+from host.device.counters import Counters, total
+from host.forward.cache import ContextError
+from host.forward.linear import FloatBackend
+from host.forward.model import OPERATIONS, Transformer
 from host.generate import Generation, Pass, generate
-from host.linear import FloatBackend
-from host.model import OPERATIONS, Transformer
 from host.report import Report, by_operation, table
 from host.sampling import Sampler, Sampling
 from host.session import PromptError, Session, choose_context, encode_prompt
+from host.text.chat import ChatTemplate
 from spec import layout
 from spec.config import KV260, TINY
 from spec.digest import digest
 from tests.host.tiny_model import random_model, shape
 
 SMALL = shape("qwen2", context=32)
-DEVICES = {"cpu": host.cpu.open, "golden": sim.golden_device.open}
+DEVICES = {"cpu": host.device.cpu.open, "golden": sim.golden_device.open}
 
 
 class Words:

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from host.cache import ContextError
+from host.forward.cache import ContextError
 from host.generate import Generation, generate
 from host.guess.guesser import Guesser
 from host.guess.tally import GuessTally
@@ -35,6 +35,8 @@ class Cache:
 
 class Parrot:
     """A model whose logits follow from the last two tokens, so that it often repeats itself."""
+
+    listed = None
 
     def __init__(self, seed: int, context: int, spread: float = 3.0) -> None:
         self.cache = Cache(context)

@@ -7,7 +7,18 @@ import time
 
 import pytest
 
-from host.guess.lookup import BARRIER, CANDIDATES, LONGEST_MATCH, ORDERS, Candidate, Lookup
+from host.guess.lookup import (
+    AGREED,
+    ALONE,
+    BARRIER,
+    CANDIDATES,
+    DISPUTED,
+    LONGEST_MATCH,
+    ORDERS,
+    Candidate,
+    Guess,
+    Lookup,
+)
 
 
 def index(*texts: list[int]) -> Lookup:
@@ -81,6 +92,33 @@ def test_as_a_search_finds(seed):
             text = lookup.tokens[candidate.next : candidate.next + 5]
             text = text[: text.index(BARRIER)] if BARRIER in text else text
             assert followed[: len(text)] == text
+
+
+def test_what_other_places_say_by_hand():
+    """1 2 came three times: twice before 3 4, once before 3 5; then the latest alone goes on."""
+    lookup = index([1, 2, 3, 4, 9, 1, 2, 3, 5, 8, 1, 2, 3, 4, 7, 1, 2])
+    assert lookup.guess(4) == Guess([3, 4, 7, 1], 2, [AGREED, DISPUTED, DISPUTED, ALONE])
+    assert index([1, 2, 3, 1]).guess(2) == Guess([2, 3], 1, [ALONE, ALONE])
+    assert index([1, 2, 3]).guess(2) == Guess([], 0, [])
+    lookup = index([1, 2], [5, 1, 2], [1])
+    assert lookup.guess(7) == Guess([2], 1, [AGREED])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_votes_as_a_search_counts_them(seed):
+    rng = random.Random(seed)
+    lookup = index([rng.randrange(3) for _ in range(60)])
+    for _ in range(60):
+        lookup.append(rng.randrange(3))
+        found = lookup.candidates()
+        guess = lookup.guess(5)
+        texts = [lookup.follow(candidate, 5) for candidate in found]
+        assert guess.tokens == texts[0] and guess.length == found[0].length
+        for step, agreement in enumerate(guess.agreement):
+            same = [text for text in texts[1:] if text[:step] == guess.tokens[:step]]
+            right = sum(text[step] == guess.tokens[step] for text in same)
+            wanted = ALONE if not same else AGREED if right == len(same) else DISPUTED
+            assert agreement == wanted
 
 
 @pytest.mark.parametrize("seed", range(20))

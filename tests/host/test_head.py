@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-import host.cpu
+import host.device.cpu
 import sim.golden_device
-from host import blockfloat
-from host.driver import Accelerator
-from host.head import HeadError, TopHead, exact_results
-from host.linear import AcceleratorBackend
+from host.device.driver import Accelerator
+from host.forward.head import HeadError, TopHead, exact_results
+from host.forward.linear import AcceleratorBackend
+from host.layout import blockfloat
 from host.sampling import Sampling
 from host.session import Session, check_head
 from host.weights import Quantised
@@ -36,7 +36,7 @@ def test_exact_results_are_the_engine_s(seed):
     weights = random_weights(rng, rows, groups, group)
     spread = rng.choice([1e-6, 1, 1e6], (1, groups * group))
     activations = (rng.normal(size=(1, groups * group)) * spread).astype(np.float32)
-    accelerator = Accelerator(host.cpu.open(FINE, 4 << 20))
+    accelerator = Accelerator(host.device.cpu.open(FINE, 4 << 20))
     results = accelerator.matmul(accelerator.load(weights), activations)[0]
     asked = rng.permutation(rows)[:20]
     found = exact_results(weights, asked, *blockfloat.quantise(activations))
@@ -44,7 +44,7 @@ def test_exact_results_are_the_engine_s(seed):
 
 
 def head_of(config: Config, weights: Quantised, top_k: int) -> TopHead:
-    accelerator = Accelerator(host.cpu.open(config, 8 << 20))
+    accelerator = Accelerator(host.device.cpu.open(config, 8 << 20))
     head = AcceleratorBackend(accelerator, head_top_k=top_k).load(weights, "head")
     assert isinstance(head, TopHead)
     return head
@@ -97,7 +97,7 @@ def test_clear_rows_cost_no_second_pass():
     assert head.full_passes == 0
 
 
-DEVICES = {"cpu": host.cpu.open, "golden": sim.golden_device.open}
+DEVICES = {"cpu": host.device.cpu.open, "golden": sim.golden_device.open}
 
 
 @pytest.mark.parametrize("device", ["cpu", "golden"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from host.head_quality import Agreement, FullHead
-from host.linear import FloatBackend
+from host.evaluation.head_quality import Agreement, FullHead
+from host.forward.linear import FloatBackend
 from host.weights import Quantised
 from spec.config import TINY
 from tests.host.test_two_step import heads, table

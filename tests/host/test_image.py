@@ -11,13 +11,14 @@ import gguf
 import numpy as np
 import pytest
 
-from host import checkpoint, image, image_verify, pack
-from host.chat import ChatTemplate
-from host.linear import FloatBackend
-from host.model import Transformer
+from host import checkpoint
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
+from host.forward.two_step import two_step
+from host.layout import image, image_verify, pack
 from host.session import Session
-from host.tokenizer import from_gguf
-from host.two_step import two_step
+from host.text.chat import ChatTemplate
+from host.text.tokenizer import from_gguf
 from host.weights import IntegerEmbedding
 from spec.config import KV260, TINY, Config
 from spec.digest import digest

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from host import kernels
-from host.blockfloat import ActivationError
-from host.buffers import padded, plain_sinks, put
-from host.driver import Accelerator
-from host.linear import AcceleratorBackend
+from host.device.driver import Accelerator
+from host.forward.buffers import padded, plain_sinks, put
+from host.forward.linear import AcceleratorBackend
+from host.layout.blockfloat import ActivationError
 from host.sampling import Sampler, Sampling
 from sim import golden_device
 from spec.config import TINY

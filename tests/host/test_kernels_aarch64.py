@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from host import cpu
+from host.device import cpu
 from host.kernels import Drawing
 from spec import commands
 from tests.host import kernel_case, replay

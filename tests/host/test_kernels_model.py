@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import host.cpu
 from host import kernels
-from host.cache import CacheError, KvCache
-from host.driver import Accelerator
-from host.linear import AcceleratorBackend, FloatBackend
-from host.model import Transformer
+from host.device.driver import Accelerator
+from host.device.transport import open_device
+from host.forward.cache import CacheError, KvCache
+from host.forward.linear import AcceleratorBackend, FloatBackend
+from host.forward.model import Transformer
+from host.kernels import runner
 from spec.config import KV260, TINY
 from tests.host.tiny_model import random_model, reference_logits, shape
 
 SMALL = shape("qwen2")
 
 
-def transformer(config=KV260, threads: int = 1, cache=None, seed: int = 1) -> Transformer:
+def transformer(
+    config=KV260, threads: int = 1, cache=None, seed: int = 1, device: str = "cpu"
+) -> Transformer:
     config = config if config.group == 32 else type(config)(**{**config.as_dict(), "group": 32})
-    accelerator = Accelerator(host.cpu.open(config, 16 << 20, threads=threads))
+    options = {"threads": threads} if device == "cpu" else {}
+    accelerator = Accelerator(open_device(device, config, 16 << 20, **options))
     backend = AcceleratorBackend(accelerator)
     return Transformer(random_model(seed, SMALL), backend, 64, cache=cache, threads=threads)
 
@@ -104,24 +109,24 @@ class Traced:
         return counted
 
 
-def test_calls_per_layer_and_token(monkeypatch):
-    """A layer is four kernels and four doorbells; the matmuls behind these are the device's."""
+@pytest.mark.parametrize(("device", "calls"), [("cpu", 1), ("golden", 1 + 4 * SMALL.layers + 1)])
+def test_calls_of_a_token(monkeypatch, device, calls):
+    """One call for all layers and the head, and one that gathers the logits; where Python alone
+    reaches the registers, one up to each doorbell, four in a layer."""
     counts: dict[str, int] = {}
     traced = Traced(kernels.library(), counts)
-    monkeypatch.setattr("host.steps.library", lambda: traced)
-    monkeypatch.setattr("host.buffers.library", lambda: traced)
-    rung = []
-    model = transformer()
-    ring = Accelerator.ring
-    monkeypatch.setattr(Accelerator, "ring", lambda self, p: rung.append(p) or ring(self, p))
+    traced_run = Traced(SimpleNamespace(run=runner.run()), counts).run
+    monkeypatch.setattr("host.forward.program.run", lambda: traced_run)
+    monkeypatch.setattr("host.forward.buffers.library", lambda: traced)
+    started = []
+    start = Accelerator.start
+    monkeypatch.setattr(Accelerator, "start", lambda self, p: started.append(p) or start(self, p))
+    model = transformer(device=device)
     model.forward([1, 2, 3])
-    counts.clear(), rung.clear()
+    counts.clear(), started.clear()
     model.forward([4], copy=False)
-    outside = {"kernels_gather": 1, "kernels_results": 1, "kernels_norm": 1}
-    each = {name: count - outside.get(name, 0) for name, count in counts.items()}
-    per_layer = sum(each.values()) / SMALL.layers
-    assert per_layer == 4 <= 6
-    assert len(rung) == 4 * SMALL.layers + 1
+    assert counts == {"run": calls, "kernels_results": 1}
+    assert len(started) == calls - 1
 
 
 def test_a_decoded_token_allocates_nothing_that_lasts_or_is_large():
@@ -144,7 +149,7 @@ def test_a_decoded_token_allocates_nothing_that_lasts_or_is_large():
 
 def test_device_buffers_are_not_taken_again():
     model = transformer()
-    device = model._layers[0].qkv._launch.__self__.transport
+    device = model._launcher.transport
     model.forward([1, 2, 3])
     before = device._used
     model.forward([4, 5], all_logits=True)

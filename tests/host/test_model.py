@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from host.attention import attend
-from host.blockfloat import dequantise, quantise
-from host.cache import ContextError, KvCache
-from host.driver import Accelerator
-from host.linear import AcceleratorBackend, FloatBackend, split
-from host.model import OPERATIONS, TokenError, Transformer, matrices
-from host.norm import rms_norm, swiglu
-from host.rope import Rope, frequencies
+from host.device.driver import Accelerator
+from host.forward.attention import attend
+from host.forward.cache import ContextError, KvCache
+from host.forward.linear import AcceleratorBackend, FloatBackend, split
+from host.forward.model import OPERATIONS, TokenError, Transformer, matrices
+from host.forward.norm import rms_norm, swiglu
+from host.forward.rope import Rope, frequencies
+from host.layout.blockfloat import dequantise, quantise
 from spec.config import TINY
 from tests.host.fake_device import FakeDevice
 from tests.host.tiny_model import LLAMA3_SCALING, random_model, reference_logits, shape

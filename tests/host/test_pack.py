@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from host import pack
+from host.layout import pack
 from host.weights import Quantised
 from spec.config import KV260, TINY, Config
 from spec.layout import LayoutError, Matrix, port_stride, region_bytes

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from host import packed
-from host.blockfloat import quantise
-from host.driver import Accelerator, memory_needed
-from host.head import exact_results
-from host.pack import PackError
-from host.transport import open_device
+from host.device.driver import Accelerator, memory_needed
+from host.device.transport import open_device
+from host.forward.head import exact_results
+from host.layout import packed
+from host.layout.blockfloat import quantise
+from host.layout.pack import PackError
 from host.weights import Dense
 from spec.config import KV260
 from tests.host.checkpoint_files import assert_same

@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from host import export, power
-from host.counters import Counters
-from host.power import Energy, Meter
+from host import export
+from host.board import power
+from host.board.power import Energy, Meter
+from host.device.counters import Counters
 from host.transports.machine import Machine
 from spec.config import TINY
 from spec.files import OutputError

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-import host.cpu
-from host.linear import AcceleratorBackend
+import host.device.cpu
+from host.forward.linear import AcceleratorBackend
 from host.sampling import Sampling
 from host.session import Session
 from spec import registers
@@ -23,7 +23,7 @@ PROMPT = [3, 4, 5, 6, 7, 8, 9]
 @pytest.fixture
 def opened(monkeypatch):
     """A session on the device cpu; called again for another one of the same model."""
-    monkeypatch.setattr("host.session.open_device", lambda n, *args: host.cpu.open(*args))
+    monkeypatch.setattr("host.session.open_device", lambda n, *args: host.device.cpu.open(*args))
     return lambda: Session.open(random_model(1, shape("qwen2")), "cpu", TINY, 48)
 
 

@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from host import checkpoint, tokenizer
+from host import checkpoint
 from host.checkpoint import CheckpointError, mixed
 from host.cli import app
-from host.linear import FloatBackend
-from host.model import Transformer
+from host.forward.linear import FloatBackend
+from host.forward.model import Transformer
 from host.quantize import calibration, run
 from host.quantize.calibration import CalibrationError
 from host.quantize.dense import DenseModel, QuantiseError
@@ -22,6 +22,7 @@ from host.quantize.layer_file import QuantisedLayer
 from host.quantize.run import Request, quantise
 from host.quantize.stream import Stream
 from host.quantize.workplace import MODEL, Workplace
+from host.text import tokenizer
 from tests.host.checkpoint_files import AWQ, DENSE, as_llama, assert_same, copy, write_gguf
 
 TEXT = "The quick brown fox, hello 12 jumps over the lazy dog. " * 40

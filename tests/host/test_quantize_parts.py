@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.checkpoint import CheckpointError, autoawq, mixed
-from host.norm import rms_norm
+from host.forward.norm import rms_norm
 from host.quantize import budget, groups, scales, sensitivity
 from host.quantize.backward import Backward
 from host.quantize.compensate import Curvature, Settings, Statistics, damped, int4, target

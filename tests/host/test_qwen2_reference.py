@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from host import checkpoint
-from host.driver import Accelerator
-from host.linear import AcceleratorBackend, FloatBackend
-from host.model import Transformer
-from host.transport import open_device
+from host.device.driver import Accelerator
+from host.device.transport import open_device
+from host.forward.linear import AcceleratorBackend, FloatBackend
+from host.forward.model import Transformer
 from spec.config import KV260, TINY
 from tests import make_qwen2_fixture
 from tests.host.checkpoint_files import FIXTURES

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from host import cpu, selftest
-from host.crosscheck import CheckedAccelerator, CheckError
-from host.driver import Accelerator
+from host.board import selftest
+from host.device import cpu
+from host.device.crosscheck import CheckedAccelerator, CheckError
+from host.device.driver import Accelerator
+from host.device.software import BASE_ADDRESS
+from host.device.transport import open_device
 from host.session import Session
-from host.software import BASE_ADDRESS
-from host.transport import open_device
 from host.transports.uio import UioDevice
 from sim import golden_device
 from spec import registers
@@ -54,6 +55,8 @@ class Wrong(cpu.CpuDevice):
     def __init__(self, config: Config, command: int | None = None, broken: str = "") -> None:
         super().__init__(config, selftest.memory(config))
         self._wrong_from, self._done, self._broken = command, 0, broken
+
+    prepare_list = None  # nothing goes past execute
 
     def prepare(self, fields):
         command = super().prepare(fields)

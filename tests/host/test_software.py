@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from host import cpu
-from host.software import SoftwareDevice
-from host.transport import Buffer
+from host.device import cpu
+from host.device.software import SoftwareDevice
+from host.device.transport import Buffer
 from sim import golden_device
 from spec import commands, registers
 from spec.config import KV260, TINY

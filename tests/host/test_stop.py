@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from host.stop import LONGEST, MOST, StopError, StopStream
+from host.text.stop import LONGEST, MOST, StopError, StopStream
 
 
 class Pieces:

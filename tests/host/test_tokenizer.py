@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Backend
 
 from host import checkpoint, default_model
 from host.checkpoint import CheckpointError
-from host.tokenizer import PRE_TOKENIZERS, Tokenizer, TokenizerError, from_gguf, from_json
+from host.text.tokenizer import PRE_TOKENIZERS, Tokenizer, TokenizerError, from_gguf, from_json
 from tests.host.checkpoint_files import DENSE, MERGES, SPECIAL, copy, vocabulary
 
 TEXTS = [
@@ -179,7 +179,7 @@ def test_files_that_are_no_tokenizer_are_refused(tmp_path, text):
 def test_a_missing_or_huge_file_is_refused(tmp_path, monkeypatch):
     with pytest.raises(TokenizerError, match=r"tokenizer\.json is missing"):
         from_json(tmp_path / "tokenizer.json")
-    monkeypatch.setattr("host.tokenizer.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("host.text.tokenizer.MAX_FILE_BYTES", 10)
     with pytest.raises(TokenizerError, match="larger than 10 bytes"):
         from_json(saved(tmp_path, smollm_as_published()))
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from host import cpu
-from host.driver import Accelerator, memory_needed
-from host.largest import TopKError
-from host.software import SoftwareDevice
+from host.device import cpu
+from host.device.driver import Accelerator, memory_needed
+from host.device.largest import TopKError
+from host.device.software import SoftwareDevice
 from host.weights import Quantised
 from sim import golden_device
 from spec import commands

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from host.driver import Accelerator
+from host.device.driver import Accelerator
 from host.transports import zynq
 from host.transports.pynq import PynqDevice, open
 from sim import golden_device
@@ -115,7 +115,7 @@ def modules(monkeypatch):
 
 @pytest.fixture
 def board(tmp_path) -> FakeBoard:
-    from host.software import BASE_ADDRESS
+    from host.device.software import BASE_ADDRESS
 
     return FakeBoard(tmp_path, TINY, golden_device.open(TINY, REGION), BASE_ADDRESS)
 
@@ -241,7 +241,7 @@ def test_reset_held_after_loading(target, bitstream):
 
 
 def test_a_strangers_digest_is_refused(tmp_path, bitstream):
-    from host.software import BASE_ADDRESS
+    from host.device.software import BASE_ADDRESS
 
     other = Config(name="other", ports=1, tokens=4)
     device = golden_device.open(other, REGION)

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from host.driver import Accelerator
+from host.device.driver import Accelerator
 from host.transports import zynq
 from host.transports.board import measure_clock
 from host.transports.machine import AccessError, Window
@@ -22,7 +22,7 @@ from tests.host.tiny_model import random_quantised
 
 
 def golden_board(tmp_path, config: Config = TINY) -> FakeBoard:
-    from host.software import BASE_ADDRESS
+    from host.device.software import BASE_ADDRESS
 
     return FakeBoard(tmp_path, config, golden_device.open(config, REGION), BASE_ADDRESS)
 
@@ -39,7 +39,7 @@ def board(tmp_path) -> FakeBoard:
 @pytest.mark.parametrize("make", [golden_board, rtl_board])
 def test_a_matmul_through_files_is_the_cpu_kernels(tmp_path, make):
     """Registers, memory map and cache synchronisation, all through the driver."""
-    from host import cpu
+    from host.device import cpu
 
     weights = random_quantised(5, 40, 256)
     values = np.random.default_rng(6).normal(size=(2, 256)).astype(np.float32)

@@ -7,25 +7,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-import host.cpu
+import host.device.cpu
 import sim.golden_device
-from host import blockfloat
-from host.blockfloat import ActivationError
-from host.cpu import CpuDevice
-from host.driver import Accelerator, memory_needed
-from host.head import HeadError, exact_results
+from host.device.cpu import CpuDevice
+from host.device.driver import Accelerator, memory_needed
+from host.forward.head import HeadError, exact_results
+from host.forward.linear import AcceleratorBackend, split
+from host.forward.two_step import IntegerEmbedding, TwoStepHead, round_to_int4, two_step
 from host.kernels.rescore import Rescorer
-from host.linear import AcceleratorBackend, split
+from host.layout import blockfloat
+from host.layout.blockfloat import ActivationError
 from host.sampling import Sampling
 from host.session import Session, check_head
-from host.two_step import IntegerEmbedding, TwoStepHead, round_to_int4, two_step
 from host.weights import Quantised
 from spec.config import KV260, TINY
 from tests.host.test_cli import assert_sentence, run
 from tests.host.test_generate import Letters
 from tests.host.tiny_model import random_model, shape
 
-DEVICES = {"cpu": host.cpu.open, "golden": sim.golden_device.open}
+DEVICES = {"cpu": host.device.cpu.open, "golden": sim.golden_device.open}
 
 
 def table(rng: np.random.Generator, rows: int, columns: int, group: int = 64) -> Quantised:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from host.linear import dequantise
+from host.forward.linear import dequantise
 from host.weights import Layer, Model, Quantised, Shape
 
 LLAMA3_SCALING = {

@@ -20,8 +20,8 @@ from cocotb_tools.runner import get_results, get_runner
 from hwgen import netlist
 from tests.hwgen import bench
 from tests.hwgen.bench import Recording
-from tests.hwgen.icarus import ROOT
-from tests.plugins import waves
+from tests.hwgen.cocotb_top import ARGUMENTS, ROOT
+from tests.plugins import simulators, waves
 
 VARIABLE = "KRIA_LLM_TEST_RECORDING"
 """Environment variable that tells the simulation's process where the recording is."""
@@ -49,12 +49,17 @@ def record(test: Callable[[], None]) -> list[Recording]:
     return found[:RECORDINGS_MAX]
 
 
-def replay(found: Recording, directory: Path, simulator: str = "icarus") -> int:
+def replay(found: Recording, directory: Path, simulator: str = simulators.ICARUS) -> int:
     """Replays a recording on the module's Verilog; how many cycles were compared.
 
     Raises:
         AssertionError: an output differs; the message ends with the simulation's log.
     """
+    with simulators.chosen(simulator):
+        return _replay(found, directory, simulator)
+
+
+def _replay(found: Recording, directory: Path, simulator: str) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     source = directory / f"{TOP}.v"
     source.write_text(netlist.verilog(rtlil.convert(found.component, name=TOP, emit_src=False)))
@@ -64,10 +69,10 @@ def replay(found: Recording, directory: Path, simulator: str = "icarus") -> int:
     }))  # fmt: skip
     trace = waves.next_file(".fst")
     runner = get_runner(simulator)
-    extra = [] if simulator == "icarus" else ["-Wno-lint", "-Wno-fatal"]
     runner.build(
-        sources=[source], hdl_toplevel=TOP, build_dir=directory / "build", build_args=extra,
-        timescale=("1ns", "1ps"), log_file=directory / "build.log", waves=trace is not None,
+        sources=[source], hdl_toplevel=TOP, build_dir=directory / "build",
+        build_args=ARGUMENTS[simulator], timescale=("1ns", "1ps"),
+        log_file=directory / "build.log", waves=trace is not None,
     )  # fmt: skip
     results = directory / "results.xml"
     with contextlib.suppress(SystemExit):  # its way to say that a test failed; the file says which

@@ -20,6 +20,7 @@ from hwgen.control import Control
 from hwgen.synthesis import command, resources, yosys
 from spec import registers
 from spec.config import KV260, TINY, Config
+from spec.device import XCK26
 from tests.hwgen.bench import simulate
 
 SCRATCH = registers.OFFSETS["scratch"]
@@ -160,7 +161,7 @@ def test_narrow_ports_are_refused():
 def test_with_ps_and_mmcm_it_fits(config):
     netlist = command.map_design(System(config))
     total = resources.count(netlist)[""]
-    resources.check_fit(config.name, total, resources.XCK26)
+    resources.check_fit(config.name, total, XCK26)
     cells = Counter(cell.type for cell in netlist.cells)
     assert cells["PS8"] == cells["MMCME4_ADV"] == cells["BUFG_PS"] == cells["BUFGCE"] == 1
     assert total["dsp"] >= config.lanes * config.token_pairs

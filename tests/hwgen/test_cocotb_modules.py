@@ -13,6 +13,7 @@ from tests.hwgen import (
     cocotb_module,
     test_accumulate,
     test_burst,
+    test_choices,
     test_control,
     test_descriptor,
     test_dot,
@@ -23,12 +24,12 @@ from tests.hwgen import (
     test_scale,
     test_scatter,
     test_sequence,
-    test_topk,
     test_unpack,
     test_writer,
 )  # fmt: skip
 
 from tests.hwgen import test_activations, test_fetch, test_multiplier  # isort: skip
+from tests.plugins import simulators
 
 Test = Callable[[], None]
 
@@ -74,15 +75,29 @@ CASES = [
     _of("multiplier", test_multiplier.test_products_come_after_the_latency, seed=1),
     _of("accumulate", test_accumulate.test_sums, config=TINY, seed=1, idle=0.4),
     _of("round", test_round.test_pauses_change_nothing, seed=1),
-    _of("topk", test_topk.test_random_commands_one_after_another, seed=2),
+    _of("choices", test_choices.test_random_commands_one_after_another, seed=2),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("test", CASES)
-def test_the_verilog_does_the_same_on_icarus(test: Test, tmp_path: Path) -> None:
+QUICK_ON_VERILATOR = ("queue-3",)
+"""It compiles each module for seconds; the others are slow."""
+
+RUNS = [
+    pytest.param(
+        simulator, *case.values, id=f"{simulator}-{case.id}",
+        marks=[pytest.mark.slow] if simulator != simulators.ICARUS
+        and case.id not in QUICK_ON_VERILATOR else [],
+    )
+    for simulator in simulators.present() for case in CASES
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("simulator", "test"), RUNS)
+def test_the_verilog_does_the_same(simulator: str, test: Test, tmp_path: Path) -> None:
     found = cocotb_module.record(test)
     assert found
     compared = [
-        cocotb_module.replay(one, tmp_path / str(number)) for number, one in enumerate(found)
+        cocotb_module.replay(one, tmp_path / str(number), simulator)
+        for number, one in enumerate(found)
     ]
     assert all(compared)

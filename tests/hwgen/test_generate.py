@@ -18,6 +18,7 @@ from spec import registers
 from spec.config import KV260, TINY, Config
 from spec.digest import digest
 from spec.errors import ToolError
+from spec.files import OutputError
 
 TWO_PORTS = dataclasses.replace(TINY, name="two", ports=2, port_bits=64)
 
@@ -155,7 +156,7 @@ def test_a_failed_write_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(generate.OutputError, match="No space left on device"):
+    with pytest.raises(OutputError, match="No space left on device"):
         generate.write(TINY, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

@@ -14,6 +14,7 @@ from hwgen import cli
 from hwgen.synthesis import command as synth
 from hwgen.synthesis import mapped, resources, treemap, yosys
 from spec.config import TINY
+from spec.device import XCK26
 from spec.digest import digest
 from spec.errors import ToolError
 
@@ -66,7 +67,7 @@ def test_the_report_as_json_has_the_figures_and_where_they_come_from(report) -> 
     assert found["label"] == "estimate"
     assert found["digest"] == f"{digest(SMALL):016x}"
     assert found["tool"].startswith("Yosys ")
-    assert found["device"] == {"name": "XCK26", **resources.XCK26.limits}
+    assert found["device"] == {"name": "XCK26", **XCK26.limits}
     assert found["total"] == report.modules[""]
 
 
@@ -93,14 +94,14 @@ def test_the_command_writes_the_report_and_a_treemap_without_mapping_twice(
 def test_what_does_not_fit_says_which_resource_and_by_how_much() -> None:
     total = {"lut": 120_000, "ff": 10, "dsp": 1_250, "bram36": 144, "uram": 64}
     with pytest.raises(resources.FitError) as caught:
-        resources.check_fit("big", total, resources.XCK26)
+        resources.check_fit("big", total, XCK26)
     sentence = str(caught.value)
     assert "big does not fit the XCK26" in sentence
     assert "2,880 LUT more than its 117,120" in sentence
     assert "2 DSP more than its 1,248" in sentence
     assert "BRAM" not in sentence
     assert caught.value.exit_code == 2
-    resources.check_fit("full", resources.XCK26.limits, resources.XCK26)
+    resources.check_fit("full", XCK26.limits, XCK26)
 
 
 def test_an_old_yosys_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

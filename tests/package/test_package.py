@@ -47,6 +47,7 @@ def test_the_wheel_has_the_runtime_alone(built):
     found = names(built)
     assert {name.split("/")[0] for name in found if ".dist-info/" not in name} == {"spec", "host"}
     assert "host/kernels/_kernels.abi3.so" in found
+    assert sum(name.startswith("host/tasks/") and name.endswith(".toml") for name in found) == 8
     assert not [name for name in found if name.startswith(("hwgen", "sim", "tests"))]
     listed = {str(path.relative_to(ROOT)) for part in ("spec", "host")
               for path in (ROOT / part).rglob("*.py")}  # fmt: skip

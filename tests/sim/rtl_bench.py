@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from host import blockfloat
-from host.commandlist import CommandList
-from host.driver import Accelerator, memory_needed
+from host.device.commandlist import CommandList
+from host.device.driver import Accelerator, memory_needed
+from host.layout import blockfloat
 from sim import device, golden
 from sim.cases import Case
 from spec import commands, registers

@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 
 from hwgen.synthesis.command import synthesise
-from hwgen.synthesis.resources import XCK26
 from sim import area
 from spec.config import KV260, Config
 
@@ -37,10 +36,6 @@ def test_a_small_design() -> None:
 )
 def test_designs_of_the_fit(changes: dict[str, int]) -> None:
     agrees(dataclasses.replace(KV260, **changes), TOLERANCE)
-
-
-def test_the_device_is_the_same() -> None:
-    assert XCK26.limits == area.LIMITS
 
 
 def test_what_does_not_fit_is_named_with_its_excess() -> None:

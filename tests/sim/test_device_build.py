@@ -114,7 +114,7 @@ def test_missing_tools_are_named_with_their_packages(
 
 @pytest.mark.parametrize("version", ["Verilator 4.228 2022-10-01", "no such command", ""])
 def test_an_old_verilator_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_verilator_version", lambda: version)
+    monkeypatch.setattr(build, "verilator_version", lambda: version)
     with pytest.raises(ToolError, match=r"needs Verilator 5\.006 or newer, found"):
         build.check_tools()
 

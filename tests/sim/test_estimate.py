@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from sim import area, estimate
 from spec import shapes
 from spec.config import KV260, TINY
+from spec.device import XCK26
 
 SMALL = shapes.ModelShape("small", 128, 2, 2, 1, 64, 192, 300)
 
@@ -46,7 +47,7 @@ def test_an_estimate_alone_has_no_other_figures() -> None:
     assert parts == table["pass cycles"]["estimate"]
     speed = KV260.clock_mhz * 1e6 / table["pass cycles"]["estimate"]
     assert table["tokens/s"]["estimate"] == pytest.approx(speed, abs=0.001)
-    assert table["dsp"]["limit"] == area.LIMITS["dsp"]
+    assert table["dsp"]["limit"] == XCK26.limits["dsp"]
 
 
 def test_simulated_cycles_stand_beside_the_estimate() -> None:
@@ -63,7 +64,7 @@ def test_synthesised_resources_stand_beside_the_estimate(monkeypatch: pytest.Mon
     mapped = {name: 2 * used for name, used in area.estimate(KV260).items()}
     monkeypatch.setattr(estimate, "_mapped", lambda config: mapped)
     table = rows(report("--synthesise"))
-    for name in area.LIMITS:
+    for name in XCK26.limits:
         assert table[name]["synthesised"] == mapped[name]
         assert table[name]["error"] == -0.5
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from host import blockfloat, pack
+from host.layout import blockfloat, pack
 from host.weights import Quantised
 from sim import golden
 from spec import commands, numeric

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from host import pack
+from host.layout import pack
 from sim import golden_device
 from spec import layout
 from tests.host.matmul_case import MEMORY, Run, random_case, results

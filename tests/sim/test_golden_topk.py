@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from host.transport import Buffer
+from host.device.transport import Buffer
 from sim import golden, golden_device
 from spec import commands
 from tests.host.matmul_case import MEMORY, Case, Run, random_case

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from host.driver import Accelerator
+from host.device.driver import Accelerator
 from host.weights import Quantised
 from sim import cases, comparison, device
 from sim.cases import Case

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host.driver import Accelerator
+from host.device.driver import Accelerator
 from host.weights import Quantised
 from sim import cases, comparison, device, golden_device, verify
 from spec.config import TINY, Config

@@ -1,0 +1,1 @@
+"""The board and what runs on it: firmware, power, the self test."""

@@ -1,0 +1,1 @@
+"""The accelerator as a device: transport, driver, command lists, software devices."""

@@ -1,0 +1,1 @@
+"""A model laid out in the accelerator's memory: packed matrices, activations, images in files."""

@@ -1,0 +1,1 @@
+"""``hwgen sweep``: many configurations, each as far as it earns."""
