@@ -105,7 +105,7 @@ def pairs(shape: Shape, context: int, tokens: int) -> Iterator[Pair]:
     before, sources = hidden.copy(), plain_sources(np.resize(added, (KV260.tokens, shape.hidden)))
     norm = Norm(columns=shape.hidden, epsilon=1e-5)
     norm.hold(
-        hidden=hidden, weight=weight, previous=sources, next=hidden_part.linear.sinks,
+        hidden=hidden, weight=weight, previous=sources, next=hidden_part.linear.lanes[0].sinks,
         scratch=padded_rows(tokens, shape.hidden),
     )  # fmt: skip
     yield (
@@ -116,7 +116,7 @@ def pairs(shape: Shape, context: int, tokens: int) -> Iterator[Pair]:
     joined = floats(KV260.tokens, 2 * shape.intermediate)
     gates = Swiglu(columns=shape.intermediate)
     gates.hold(
-        gate_up=plain_sources(joined), next=wide_part.linear.sinks,
+        gate_up=plain_sources(joined), next=wide_part.linear.lanes[0].sinks,
         scratch=padded_rows(tokens, shape.intermediate),
         exponents=np.zeros((tokens, blockfloat.blocks(shape.intermediate)), np.int32),
     )  # fmt: skip
@@ -175,7 +175,7 @@ def attention(
         sources = plain_sources(joined)
 
     space = Workspace(shape, KV260.tokens, cache.positions)
-    step = AttentionStep(space, shape, rope, cache, 0, None, Joined, part.linear, 1)  # type: ignore[arg-type]
+    step = AttentionStep(space, shape, rope, cache, 0, None, Joined, part.linear.lanes[0], 1)  # type: ignore[arg-type]
     for position in range(0, context, KV260.tokens):
         step(KV260.tokens, position)
     held = np.float16 if kind == "fp16" else np.int8

@@ -59,24 +59,32 @@ INLINED void store_bytes(int8_t *to, struct lane_bits from) {
 
 /* 16 values of int8. */
 INLINED struct lanes load_bytes(const int8_t *from) {
-#if defined(__aarch64__)
-    const int8x16_t bytes = vld1q_s8(from);
-    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
-    return (struct lanes){(vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
-                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
-                          (vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
-                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
-#else
-    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
     struct lanes result;
-    narrow bytes;
+#if VECTOR_BYTES == 64
+    const __m128i bytes = _mm_loadu_si128((const void *)from);
+    result.a = (vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+#elif VECTOR_BYTES == 32
 #define DO(p)                                                                                      \
-    memcpy(&bytes, from, sizeof bytes), from += WIDTH;                                             \
-    result.p = __builtin_convertvector(bytes, vector);
+    result.p = (vector)_mm256_cvtepi32_ps(                                                         \
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from))),                             \
+    from += 8;
     EACH(DO)
 #undef DO
-    return result;
+#elif defined(__aarch64__)
+    const int8x16_t bytes = vld1q_s8(from);
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    result = (struct lanes){(vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                            (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                            (vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                            (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
+#else
+#define DO(p)                                                                                      \
+    for (int i = 0; i < WIDTH; i++)                                                                \
+        result.p[i] = *from++;
+    EACH(DO)
+#undef DO
 #endif
+    return result;
 }
 
 INLINED void halves_to_floats(const uint16_t *from, float *to, int64_t count) {

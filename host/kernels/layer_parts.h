@@ -34,20 +34,20 @@ struct NAMED(norming) {
 static void NAMED(norm_token)(void *argument, int token) {
     struct NAMED(norming) *team = argument;
     const struct norm *n = team->n;
-    float *row = n->scratch + token * row_room(n->columns);
-    float *hidden = n->hidden + (team->first + token) * n->columns;
-    if (n->previous) {
-        read_row(n->previous + (team->tokens - 1), team->first + token, 0, n->columns, row);
-        add_rows(hidden, row, n->columns, hidden);
-    }
-    const float mean = squares(hidden, n->columns) / (float)n->columns;
+    const int64_t columns = n->columns;
+    const float *weight = n->weight;
+    float *row = n->scratch + token * row_room(columns);
+    float *hidden = n->hidden + (team->first + token) * columns;
+    if (n->previous)
+        add_results(n->previous + (team->tokens - 1), team->first + token, columns, hidden);
+    const float mean = squares(hidden, columns) / (float)columns;
     const float scale = 1.0f / sqrtf(mean + n->epsilon);
     const struct lanes scales = lanes_of(scale);
     int64_t i = 0;
-    for (; i + LANES <= n->columns; i += LANES)
-        store(row + i, multiply(multiply(load(hidden + i), scales), load(n->weight + i)));
-    for (; i < n->columns; i++)
-        row[i] = hidden[i] * scale * n->weight[i];
+    for (; i + LANES <= columns; i += LANES)
+        store(row + i, multiply(multiply(load(hidden + i), scales), load(weight + i)));
+    for (; i < columns; i++)
+        row[i] = hidden[i] * scale * weight[i];
     note(&team->wrong, deliver(n->next + (team->count - 1), token, row));
 }
 
