@@ -116,7 +116,9 @@ def bench(
             weights = two_step(weights)
 
         def opened(positions: int) -> Session:
-            return Session.open(weights, device, base, positions, stages.update, threads=threads)
+            return Session.open(
+                weights, device, base, positions, stages.update, threads=threads, consume=True
+            )
 
         if tasks:
             result = _answer(chosen, source, kind, opened, guess, max_tokens, stages, form)
