@@ -16,6 +16,7 @@ from host.cli.options import (
     DEFAULT_CONFIG,
     DEFAULT_DEVICE,
     HEADS,
+    INTERRUPTED,
     ConfigName,
     Device,
     Head,
@@ -112,10 +113,13 @@ def bench(
         def opened(positions: int) -> Session:
             return Session.open(weights, device, base, positions, stages.update, threads=threads)
 
-        if tasks:
-            result = _answer(chosen, source, opened, guess, max_tokens, stages, form)
-        else:
-            result = _time(listed, kind, opened, guess, repeats, stages, form)
+        try:
+            if tasks:
+                result = _answer(chosen, source, opened, guess, max_tokens, stages, form)
+            else:
+                result = _time(listed, kind, opened, guess, repeats, stages, form)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
     print(result)
 
 
