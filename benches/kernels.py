@@ -20,7 +20,7 @@ from host import kernels
 from host.device.cpu import CpuDevice
 from host.device.driver import Accelerator
 from host.forward.attention import attend
-from host.forward.buffers import padded, plain_sources
+from host.forward.buffers import padded_rows, plain_sources
 from host.forward.cache import KvCache
 from host.forward.linear import AcceleratorBackend, AcceleratorLinear
 from host.forward.norm import rms_norm, swiglu
@@ -105,8 +105,8 @@ def pairs(shape: Shape, context: int, tokens: int) -> Iterator[Pair]:
     before, sources = hidden.copy(), plain_sources(np.resize(added, (KV260.tokens, shape.hidden)))
     norm = Norm(columns=shape.hidden, epsilon=1e-5)
     norm.hold(
-        hidden=hidden, weight=weight, previous=sources, next=hidden_part.linear.sinks,
-        scratch=padded(shape.hidden),
+        hidden=hidden, weight=weight, previous=sources, next=hidden_part.linear.lanes[0].sinks,
+        scratch=padded_rows(tokens, shape.hidden),
     )  # fmt: skip
     yield (
         "norm", lambda: library.kernels_norm(norm, tokens, 0, tokens),
@@ -116,8 +116,9 @@ def pairs(shape: Shape, context: int, tokens: int) -> Iterator[Pair]:
     joined = floats(KV260.tokens, 2 * shape.intermediate)
     gates = Swiglu(columns=shape.intermediate)
     gates.hold(
-        gate_up=plain_sources(joined), next=wide_part.linear.sinks,
-        scratch=padded(shape.intermediate), gates=np.zeros(2 * shape.intermediate, np.float32),
+        gate_up=plain_sources(joined), next=wide_part.linear.lanes[0].sinks,
+        scratch=padded_rows(tokens, shape.intermediate),
+        exponents=np.zeros((tokens, blockfloat.blocks(shape.intermediate)), np.int32),
     )  # fmt: skip
     yield (
         "swiglu", lambda: library.kernels_swiglu(gates, tokens),
@@ -174,7 +175,7 @@ def attention(
         sources = plain_sources(joined)
 
     space = Workspace(shape, KV260.tokens, cache.positions)
-    step = AttentionStep(space, shape, rope, cache, 0, None, Joined, part.linear, 1)  # type: ignore[arg-type]
+    step = AttentionStep(space, shape, rope, cache, 0, None, Joined, part.linear.lanes[0], 1)  # type: ignore[arg-type]
     for position in range(0, context, KV260.tokens):
         step(KV260.tokens, position)
     held = np.float16 if kind == "fp16" else np.int8

@@ -100,12 +100,13 @@ class Row:
             return GuessTally("off", self.case.tokens, self.case.tokens, 0, 0)
         return GuessTally.of(mode, self.timed.text.passes)
 
-    def as_dict(self, device: str, guess: str) -> dict[str, Any]:
+    def as_dict(self, device: str, head: str, guess: str) -> dict[str, Any]:
         """For JSON and CSV."""
         tally = self.guesses(guess)
         return {
             "test": self.case.name, "phase": self.case.phase, "tokens": self.case.tokens,
-            "depth": self.case.depth, "device": device, "repeats": len(self.timed.seconds),
+            "depth": self.case.depth, "device": device, "head": head,
+            "repeats": len(self.timed.seconds),
             "tokens_per_second": round(self.mean, 3), "deviation": round(self.deviation, 3),
             "label": "measured on this machine",
             "board_tokens_per_second": None if self.modelled is None else round(self.modelled, 3),
@@ -209,13 +210,13 @@ def board_speed(timed: Timed, case: Case, cost: PassCost | None) -> float | None
     return case.tokens / decode_seconds(cost, timed.text, True)
 
 
-def render(rows: list[Row], device: str, guess: str, form: str) -> str:
+def render(rows: list[Row], device: str, head: str, guess: str, form: str) -> str:
     """The results as ``md``, ``csv`` or ``json``.
 
     Raises:
         BenchmarkError: another form.
     """
-    listed = [row.as_dict(device, guess) for row in rows]
+    listed = [row.as_dict(device, head, guess) for row in rows]
     if form == "json":
         return json.dumps(listed, indent=2)
     if form == "csv":
@@ -227,15 +228,15 @@ def render(rows: list[Row], device: str, guess: str, form: str) -> str:
     if form != "md":
         raise BenchmarkError(f"--format must be md, csv or json, got {form!r}")
     lines = [
-        "| device | test | tokens/s, this machine | tokens/s, board, modelled | tokens per pass |"
-        " guesses accepted | refused |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| device | head | test | tokens/s, this machine | tokens/s, board, modelled |"
+        " tokens per pass | guesses accepted | refused |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         board = "-" if row.modelled is None else f"{row.modelled:.1f}"
         lines.append(
-            f"| {device} | {row.case.name} | {row.mean:.2f} ± {row.deviation:.2f} | {board} |"
-            f" {_guesses(row.guesses(guess))} |"
+            f"| {device} | {head} | {row.case.name} | {row.mean:.2f} ± {row.deviation:.2f} |"
+            f" {board} | {_guesses(row.guesses(guess))} |"
         )
     return "\n".join(lines)
 

@@ -26,6 +26,9 @@ class Sampler(Protocol):
     def choose(self, logits: np.ndarray, seen: Iterable[int] = ()) -> int:
         """From logits [vocabulary] float32 and all tokens so far, the prompt's included."""
 
+    def choose_among(self, logits: np.ndarray, ids: np.ndarray) -> int:
+        """The same where all logits but those of ``ids`` are minus infinity."""
+
 
 class Guesser(Protocol):
     """Guesses what follows (host/guess/guesser.py)."""
@@ -206,8 +209,12 @@ class _Run:
         """Tokens chosen from a pass's logits, their texts, and how many of them were guessed."""
         tokens: list[int] = []
         texts: list[str] = []
-        for row, guessed in zip(logits, [*guess, None], strict=True):
-            token = self.sampler.choose(row, self.past)
+        listed = self.model.listed
+        for index, (row, guessed) in enumerate(zip(logits, [*guess, None], strict=True)):
+            if listed is None:
+                token = self.sampler.choose(row, self.past)
+            else:
+                token = self.sampler.choose_among(row, listed[index])
             tokens.append(token)
             texts.append(self._take(token))
             if self.ended or token != guessed:

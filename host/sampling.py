@@ -96,6 +96,19 @@ class Sampler:
             raise SamplingError("the logits hold NaN or infinity: the weights are damaged")
         return int(token)
 
+    def choose_among(self, logits: np.ndarray, ids: np.ndarray) -> int:
+        """The next token where all other logits are minus infinity: the same one as ``choose``.
+
+        Args:
+            logits: [vocabulary] float32; not changed.
+            ids: [n] int, each once.
+
+        Raises:
+            SamplingError: as ``choose``.
+        """
+        ids = np.sort(ids)  # of equal ones the lowest id is taken
+        return int(ids[self.choose(logits[ids])])
+
     def _penalised(self, logits: np.ndarray, seen: Iterable[int]) -> np.ndarray:
         """Logits with the repetition penalty, float32; themselves when there is none."""
         scores = np.ascontiguousarray(logits, np.float32)

@@ -93,10 +93,10 @@ class Row:
     token_ids: tuple[int, ...] = ()
     """The answer; of sums, neither."""
 
-    def as_dict(self, device: str, guess: str) -> dict[str, Any]:
+    def as_dict(self, device: str, head: str, guess: str) -> dict[str, Any]:
         """For JSON and CSV, without the tokens themselves."""
         start = {"kind": self.kind, "task": self.task, "prompt": self.prompt}
-        return {**start, "device": device, "guess": guess, **self.sums.as_dict()}
+        return {**start, "device": device, "head": head, "guess": guess, **self.sums.as_dict()}
 
 
 def run(
@@ -163,26 +163,26 @@ def _joined(name: str, rows: Iterable[Row]) -> list[Row]:
     return [Row(name, "", sum(row.prompt for row in listed), sums)]
 
 
-def render(rows: Sequence[Row], device: str, guess: str, form: str) -> str:
+def render(rows: Sequence[Row], device: str, head: str, guess: str, form: str) -> str:
     """Tasks and sums as ``md``, ``csv`` or ``json``."""
     sums = summaries(rows)
     if form == "json":
         texts = [{"prompt_ids": row.prompt_ids, "token_ids": row.token_ids} for row in rows]
-        listed = [row.as_dict(device, guess) for row in rows]
+        listed = [row.as_dict(device, head, guess) for row in rows]
         return json.dumps({
             "tasks": [{**row, **text} for row, text in zip(listed, texts, strict=True)],
-            "summaries": [row.as_dict(device, guess) for row in sums],
+            "summaries": [row.as_dict(device, head, guess) for row in sums],
         })  # fmt: skip
     if form == "csv":
         out = io.StringIO()
-        listed = [row.as_dict(device, guess) for row in (*rows, *sums)]
+        listed = [row.as_dict(device, head, guess) for row in (*rows, *sums)]
         writer = csv.DictWriter(out, list(listed[0]))
         writer.writeheader()
         writer.writerows(listed)
         return out.getvalue().rstrip()
     lines = [
         f"Greedy; guesses: {guess}. Speeds in tokens/s of decode: measured on this machine (device"
-        f" {device}), and modelled for the board.",
+        f" {device}, head {head}), and modelled for the board.",
         "",
         "| task | tokens | per pass | accepted | refused | here, plain | here | board, plain"
         " | board | gain |",

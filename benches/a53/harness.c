@@ -10,6 +10,8 @@
 #include "kernels.h"
 #include "rescore.h"
 
+enum { CORES = 4 };
+
 enum { PORTS = 4, PORT_BYTES = 16, TILE_ROWS = 64, SPAN = PORTS * PORT_BYTES, PASS = 8 };
 
 int64_t kernels_norm(const struct norm *, int, int, int);
@@ -91,14 +93,14 @@ static const struct sink *shown(const struct sink *all) {
 
 static void norm(void) { /* columns, tokens, terms of what is added, terms of what follows */
     struct norm a = {floats(n[0] * PASS), floats(n[0]), sources(n[0], (int)n[2]),
-                     shown(sinks(n[0], (int)n[3])), bytes((n[0] + 64) * 4), n[0], 1e-6f};
+                     shown(sinks(n[0], (int)n[3])), bytes(PASS * (n[0] + 64) * 4), n[0], 1e-6f, CORES};
     for (int i = 0; i < repeats; i++)
         kernels_norm(&a, (int)n[1], 0, (int)n[1]);
 }
 
 static void swiglu(void) { /* columns, tokens */
-    struct swiglu a = {sources(2 * n[0], 1), shown(sinks(n[0], 1)), bytes((n[0] + 64) * 4),
-                       bytes(2 * n[0] * 4), n[0], 1};
+    struct swiglu a = {sources(2 * n[0], 1), shown(sinks(n[0], 1)), bytes(PASS * (n[0] + 64) * 4),
+                       bytes(PASS * n[0]), n[0], CORES};
     for (int i = 0; i < repeats; i++)
         kernels_swiglu(&a, (int)n[1]);
 }
@@ -112,11 +114,11 @@ static void attend(void) { /* heads, kv heads, head_dim, past, tokens, format, t
         .keys = n[5] == CACHE_FP32 ? (void *)floats(entries) : numbers(entries * 2),
         .values = n[5] == CACHE_FP32 ? (void *)floats(entries) : numbers(entries * 2),
         .key_scales = (void *)numbers(n[1] * context * 2),
-        .value_scales = (void *)numbers(n[1] * context * 2), .joined_row = bytes(rows * 4),
-        .queries = bytes(PASS * n[0] * n[2] * 4), .scores = bytes(PASS * n[0] * context * 4),
-        .sums = bytes(PASS * n[0] * 4), .mixed = bytes(PASS * n[0] * wide * 4),
-        .row = bytes((n[0] * n[2] + 64) * 4), .context = context, .heads = (int)n[0],
-        .kv_heads = (int)n[1], .head_dim = (int)n[2], .format = (int)n[5], .threads = 1,
+        .value_scales = (void *)numbers(n[1] * context * 2),
+        .queries = bytes(PASS * n[0] * n[2] * 4), .scores = bytes(PASS * n[0] * (context + 16) * 4),
+        .shares = bytes(PASS * n[0] * 4), .mixed = bytes(PASS * n[0] * wide * 4),
+        .rows = bytes(PASS * (n[0] * n[2] + 64) * 4), .context = context, .heads = (int)n[0],
+        .kv_heads = (int)n[1], .head_dim = (int)n[2], .format = (int)n[5], .threads = CORES,
         .query_scale = 0.125f};
     for (int i = 0; i < repeats; i++)
         kernels_attend(&a, (int)n[4], n[3]);

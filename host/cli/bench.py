@@ -13,9 +13,9 @@ from host import benchmark, checkpoint, default_model, task_benchmark
 from host import tasks as task_set
 from host.benchmark import FORMS, Case, Row
 from host.cli.options import (
+    AUTO,
     DEFAULT_CONFIG,
     DEFAULT_DEVICE,
-    HEADS,
     INTERRUPTED,
     ConfigName,
     Device,
@@ -23,6 +23,7 @@ from host.cli.options import (
     ModelArgument,
     OptionError,
     head_kind,
+    usual_head,
 )
 from host.forward.two_step import two_step
 from host.guess.cost import PassCost
@@ -48,7 +49,7 @@ def bench(
     repeats: Annotated[int, typer.Option("--repeats", "-r", min=1, help="Of each test.")] = 3,
     device: Device = DEFAULT_DEVICE,
     config: ConfigName = DEFAULT_CONFIG,
-    head: Head = HEADS[0],
+    head: Head = AUTO,
     threads: Annotated[
         int | None, typer.Option(min=1, max=64, help="Of attention and the device cpu.",
                                  show_default=False)
@@ -91,10 +92,14 @@ def bench(
     --tasks answers prompts of eight kinds greedily, without guesses and with them: tokens per
     pass, guesses accepted and refused, speed here and modelled speed of the board for both
     (docs/guessing.md). The answers are the same, which is checked.
+
+    The head is the one that the plan finds faster, int8 or two steps, unless --head names one; the
+    results tell it.
     """
     if form not in FORMS:
         raise OptionError(f"--format must be {', '.join(FORMS[:-1])} or {FORMS[-1]}, got {form!r}")
-    kind, base, guess = head_kind(head), configuration.load(config), guess or _usual(tasks)
+    base, guess = configuration.load(config), guess or _usual(tasks)
+    kind = head if head == AUTO else head_kind(head)
     most_guesses(guess, base)
     if tasks:
         _refuse(context, "--tasks", "prompt", "generated", "depth", "repeats")
@@ -107,6 +112,7 @@ def bench(
         stages.update("reading the model", 0, 0)
         source = checkpoint.find(model if model is not None else default_model.path())
         weights = source.model(head_bits=4 if kind == "int4" else 8)
+        kind = usual_head(weights, base) if kind == AUTO else kind
         if kind == "two-step":
             weights = two_step(weights)
 
@@ -115,7 +121,7 @@ def bench(
 
         try:
             if tasks:
-                result = _answer(chosen, source, opened, guess, max_tokens, stages, form)
+                result = _answer(chosen, source, kind, opened, guess, max_tokens, stages, form)
             else:
                 result = _time(listed, kind, opened, guess, repeats, stages, form)
         except KeyboardInterrupt:
@@ -137,7 +143,7 @@ def _refuse(context: typer.Context, what: str, *names: str) -> None:
 
 
 def _answer(
-    chosen: list[Task], source: Checkpoint, opened: Callable[[int], Session], guess: str,
+    chosen: list[Task], source: Checkpoint, kind: str, opened: Callable[[int], Session], guess: str,
     max_tokens: int | None, stages: Stages, form: str,
 ) -> str:  # fmt: skip
     """The task set's results."""
@@ -158,7 +164,7 @@ def _answer(
         )  # fmt: skip
     device = session.accelerator.transport.name
     session.close()
-    return task_benchmark.render(rows, device, guess, form)
+    return task_benchmark.render(rows, device, kind, guess, form)
 
 
 def _time(
@@ -179,7 +185,7 @@ def _time(
         rows.append(Row(case, timed, board))
     device = session.accelerator.transport.name
     session.close()
-    return benchmark.render(rows, device, guess, form)
+    return benchmark.render(rows, device, kind, guess, form)
 
 
 def _modelled(session: Session, case: Case, head: str) -> float | None:

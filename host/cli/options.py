@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from spec.errors import UserError
+from host.plan.planner import PREFILL, Dimensions, plan
+from host.weights import Integers, Model
+from spec.config import Config
+from spec.errors import ToolError, UserError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells count."""
@@ -21,6 +24,9 @@ class OptionError(UserError):
 
 HEADS = ("int8", "int4", "two-step")
 """Kinds of LM head: on the device in 8 or 4 bits, or proposed in 4 and decided in 8 bits."""
+
+AUTO = "auto"
+"""The head that the plan finds faster, of those with int8's choice (``planned_head``)."""
 
 DEFAULT_CONFIG = "kv260"
 
@@ -57,6 +63,26 @@ def head_kind(text: str) -> str:
     if text not in HEADS:
         raise OptionError(f"--head must be {', '.join(HEADS[:-1])} or {HEADS[-1]}, got {text!r}")
     return text
+
+
+def planned_head(shape: Dimensions, config: Config) -> str:
+    """int8 or two-step, whichever decodes faster by the plan; int8 where nothing is modelled."""
+    try:
+        speeds = {
+            head: plan("", shape, config, PREFILL, head=head).decode_tokens_per_second
+            for head in ("two-step", "int8")
+        }
+    except ToolError:
+        return "int8"
+    return max(speeds, key=speeds.__getitem__)
+
+
+def usual_head(model: Model, config: Config) -> str:
+    """A model's own head where it is not int8, else ``planned_head``."""
+    if model.fine is not None:
+        return "two-step"
+    bits = model.head.bits if isinstance(model.head, Integers) else 0
+    return planned_head(model.shape, config) if bits == 8 else "int4"
 
 
 def overrides(listed: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from host import checkpoint
-from host.cli.options import head_kind, overrides
+from host.cli.options import AUTO, head_kind, overrides, planned_head
 from host.plan.chart import page
 from host.plan.planner import PREFILL, Dimensions, Operation, Plan
 from host.plan.planner import plan as make
@@ -32,7 +32,12 @@ def plan(
     config: Annotated[str, typer.Option("--config", "-c", help="A preset or TOML file.")] = "kv260",
     context: Annotated[int, typer.Option(help="Positions filled when a token is decoded.")] = 512,
     prompt: Annotated[int, typer.Option(help="Tokens of the prompt, for prefill.")] = PREFILL,
-    head: Annotated[str, typer.Option(help="The LM head: int8, int4 or two-step.")] = "two-step",
+    head: Annotated[
+        str,
+        typer.Option(
+            help="The LM head: int8, int4, two-step, or auto: the faster one of int8 and two-step."
+        ),
+    ] = AUTO,
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,9 +67,10 @@ def plan(
     """
     base, shape = configuration.load(config), _shape(model)
     chosen = overrides(override or [])
+    kind = planned_head(shape, base) if head == AUTO else head_kind(head)
 
     def at(positions: int) -> Plan:
-        return make(model, shape, base, positions, prompt, head_kind(head), overrides=chosen)
+        return make(model, shape, base, positions, prompt, kind, overrides=chosen)
 
     made = at(context)
     speeds = {one: at(one).decode_tokens_per_second for one in sorted({*CONTEXTS, context})}
@@ -76,7 +82,7 @@ def plan(
         return
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     for heading, operations in (
-        (f"one decoded token at {context} positions", made.decode),
+        (f"one decoded token at {context} positions, head {made.head}", made.decode),
         (f"{made.pass_tokens} tokens of a prompt of {prompt}", made.prefill),
     ):
         console.print(_table(f"{model} on {base.name}: {heading}", operations))
@@ -85,6 +91,12 @@ def plan(
         f" {made.prefill_tokens_per_second:.0f} tokens/s; processor {made.arm_ms_per_token:.1f} ms"
         " per decoded token, launches included (modelled)"
     )
+    turn = made.turn
+    if turn.passes > 1:
+        console.print(
+            f"prefill: {turn.passes} passes take turns, {turn.seconds * 1e3:.1f} ms together;"
+            f" fabric {turn.fabric_seconds * 1e3:.1f} ms, processor {turn.arm_seconds * 1e3:.1f} ms"
+        )
     listed = ", ".join(f"{positions}: {speed:.1f}" for positions, speed in speeds.items())
     console.print(f"decode tokens/s by context: {listed}")
 

@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 from spec import registers
 from spec.config import Config
 
+_COMPLETED, _BUSY, _PORT0, _WRITTEN, _STALL0 = map(
+    registers.COUNTERS.index,
+    ("completed", "busy_cycles", "beats_port0", "beats_written", "stall_data"),
+)
+"""Places in ``registers.COUNTERS``; ports and stalls follow one another, the stalls last."""
+
 STALLS = tuple(name for name in registers.COUNTERS if name.startswith("stall_"))
 
 
@@ -33,15 +39,19 @@ class Counters:
     @classmethod
     def of(cls, config: Config, amounts: Sequence[int]) -> Counters:
         """From what was added to each of ``registers.COUNTERS``."""
-        spent = dict(zip(registers.COUNTERS, amounts, strict=True))
-        beats = sum(spent[f"beats_port{port}"] for port in range(config.ports))
-        return cls(
-            commands=spent["completed"],
-            cycles=spent["busy_cycles"],
-            bytes_read=beats * config.port_bytes,
-            bytes_written=spent["beats_written"] * config.port_bytes,
-            stalls={name: spent[name] for name in STALLS},
-        )
+        made = cls()
+        made.take(config, amounts)
+        return made
+
+    def take(self, config: Config, amounts: Sequence[int]) -> None:
+        """Adds what was added to each of ``registers.COUNTERS``."""
+        self.commands += amounts[_COMPLETED]
+        self.cycles += amounts[_BUSY]
+        self.bytes_read += sum(amounts[_PORT0 : _PORT0 + config.ports]) * config.port_bytes
+        self.bytes_written += amounts[_WRITTEN] * config.port_bytes
+        stalls = self.stalls
+        for name, cycles in zip(STALLS, amounts[_STALL0:], strict=False):
+            stalls[name] += cycles
 
     def add(self, other: Counters) -> None:
         """Adds another run's cost to this one."""

@@ -18,7 +18,7 @@ from host.device.commandlist import CommandList, Memory
 from host.device.counters import Counters
 from host.device.transport import Transport
 from host.kernels import Matmul
-from host.kernels.runner import BY_CALLER, ON_ENGINE, ON_PROCESSOR, Launch, Meter, Port, Span
+from host.kernels.runner import BY_CALLER, ON_ENGINE, ON_PROCESSOR, Launch, Port, Span
 from spec import registers
 from spec.config import Config
 from spec.errors import DeviceError
@@ -26,6 +26,9 @@ from spec.errors import DeviceError
 COUNTER_OFFSETS = [registers.OFFSETS[name] for name in registers.COUNTERS]
 
 MASK = 0xFFFFFFFF
+
+METERS = 64
+"""Operations times places, at most: five by two."""
 
 
 class Launcher:
@@ -56,7 +59,9 @@ class Launcher:
         """The registers for the compiled runner; None where it cannot reach them."""
         self._running = self._closed = False
         self._last = [0] * len(COUNTER_OFFSETS)
-        self._meters: dict[tuple[str, str], Meter] = {}
+        self._meters: dict[tuple[str, str], int] = {}
+        self._amounts = np.zeros((METERS, len(COUNTER_OFFSETS) + 1), np.uint64)
+        """Rows of ``host.kernels.runner.Meter``, one for each operation and place."""
 
     def close(self) -> None:
         """Releases the device."""
@@ -181,19 +186,24 @@ class Launcher:
 
     def fold(self) -> None:
         """Adds up what the compiled runner did since the last call."""
-        for (operation, place), meter in self._meters.items():
-            if not meter.commands:
+        amounts = self._amounts[: len(self._meters)]
+        if not amounts[:, -1].any():
+            return
+        listed, total = amounts.tolist(), amounts.sum(axis=0).tolist()
+        amounts[:] = 0
+        for (operation, place), (*spent, commands) in zip(self._meters, listed, strict=True):
+            if not commands:
                 continue
-            self._note(operation, place, meter.commands, "compiled")
+            self._note(operation, place, commands, "compiled")
             if place == "fabric":
-                amounts = list(meter.sums)
-                spent = Counters.of(self.config, amounts)
-                self.tally.setdefault(operation, Counters()).add(spent)
-                if self.port is None:  # a device whose own counters stood still meanwhile
-                    self.transport.spend(amounts)  # type: ignore[attr-defined]
-                    pairs = zip(self._last, amounts, strict=True)
-                    self._last = [(old + more) & MASK for old, more in pairs]
-            ctypes.memset(ctypes.byref(meter), 0, ctypes.sizeof(meter))
+                if operation not in self.tally:
+                    self.tally[operation] = Counters()
+                self.tally[operation].take(self.config, spent)
+        if self.port is None and any(total[:-1]):  # a device whose counters stood still meanwhile
+            self.transport.spend(total[:-1])  # type: ignore[attr-defined]
+            self._last = [
+                (old + more) & MASK for old, more in zip(self._last, total[:-1], strict=True)
+            ]
 
     # How it is done
 
@@ -248,8 +258,9 @@ class Launcher:
         made.place = ON_PROCESSOR
         made.hold(matmuls=(Matmul * len(matmuls))(*matmuls), meter=self._meter(operation, place))
 
-    def _meter(self, operation: str, place: str) -> Meter:
-        return self._meters.setdefault((operation, place), Meter())
+    def _meter(self, operation: str, place: str) -> np.ndarray:
+        index = self._meters.setdefault((operation, place), len(self._meters))
+        return self._amounts[index]
 
     def _read_counters(self) -> list[int]:
         read = self.transport.read_register

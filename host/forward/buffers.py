@@ -80,6 +80,11 @@ def padded(columns: int) -> np.ndarray:
     return np.zeros(blocks(columns) * numeric.BLOCK, np.float32)
 
 
+def padded_rows(tokens: int, columns: int) -> np.ndarray:
+    """Zeros for [tokens] rows of up to ``columns`` activations in whole blocks, float32, flat."""
+    return np.zeros(tokens * blocks(columns) * numeric.BLOCK, np.float32)
+
+
 def put(sinks: Sinks, values: np.ndarray, scratch: np.ndarray) -> None:
     """Writes activations [tokens, K] float32 where a matmul reads them.
 

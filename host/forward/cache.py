@@ -18,6 +18,9 @@ from spec.errors import UserError
 LANES = 16
 """Positions that attention takes at once (``kernels.h``)."""
 
+MAX_HEAD_DIM = 512
+"""Values of a head (``append.h``)."""
+
 FORMATS = {"fp32": np.float32, "fp16": np.uint16, "int8": np.int8}
 """Of an entry; fp16 as its pattern. In the order of ``kernels.h``."""
 
@@ -41,7 +44,7 @@ class KvCache:
 
     Raises:
         ContextError: a context that the model does not have.
-        CacheError: no such format.
+        CacheError: no such format, or heads larger than the kernels take.
     """
 
     def __init__(
@@ -50,6 +53,10 @@ class KvCache:
         if not 1 <= context <= shape.context:
             raise ContextError(
                 f"the context must lie in 1..{shape.context} tokens for this model, got {context}"
+            )
+        if shape.head_dim > MAX_HEAD_DIM:
+            raise CacheError(
+                f"a head may have up to {MAX_HEAD_DIM} values, got head_dim = {shape.head_dim}"
             )
         if format not in FORMATS:
             raise CacheError(f"the cache's format must be fp16, int8 or fp32, got {format!r}")

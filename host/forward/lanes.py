@@ -74,7 +74,8 @@ class Lanes:
         return self._last[lane]
 
     def _norm(self, space: Workspace, previous: Any, weight: np.ndarray, sinks: Any) -> NormStep:
-        return NormStep(space, previous, weight, self._model.shape.norm_epsilon, sinks)
+        epsilon = self._model.shape.norm_epsilon
+        return NormStep(space, previous, weight, epsilon, sinks, self._threads)
 
     def _join(self, lane: int, space: Workspace, linears: list[Any]) -> list[Action]:
         """The kernel before each matmul, between those that it reads from and writes to."""

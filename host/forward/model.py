@@ -80,6 +80,7 @@ class Transformer:
             progress(len(loaded), len(todo))
         self._head: Head = loaded[-1]
         self._launcher = backend.launcher
+        self._listed: np.ndarray | None = None
         self._programs: dict[tuple[Any, ...], Program] = {}
         self._logits = np.zeros((self.tokens, model.head.rows), np.float32)
         threads = threads or len(os.sched_getaffinity(0))
@@ -94,6 +95,12 @@ class Transformer:
     def candidates(self) -> int:
         """Tokens between which the head decides, of each pass; 0: all of them."""
         return self._head.top_k if isinstance(self._head, TwoStepHead) else 0
+
+    @property
+    def listed(self) -> np.ndarray | None:
+        """Of the logits that ``forward`` gave last, the ids of those that are not minus infinity,
+        [tokens, n]; None: any may be."""
+        return self._listed
 
     def observe_head(self, observer: Callable[[np.ndarray, np.ndarray], None]) -> None:
         """Shows a head in two steps' inputs and logits to ``observer``; other heads have none."""
@@ -128,6 +135,7 @@ class Transformer:
         ids = self._checked(tokens)
         self.cache.room_for(len(ids))
         parts: list[np.ndarray] = []
+        self._listed = None
         most = self.tokens
         done = 0
         while done < len(ids):
@@ -139,7 +147,10 @@ class Transformer:
             for one in passes:
                 self.cache.advance(one)
             progress(done, len(ids))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(parts) != 1:
+            self._listed = None
+            return np.concatenate(parts)
+        return parts[0]
 
     def reset(self) -> None:
         """Forgets the sequence."""
@@ -221,7 +232,10 @@ class Transformer:
         """Logits of ``count`` tokens whose program has run: maybe a view."""
         normed = self._lanes.normed[:count]
         if isinstance(self._head, TwoStepHead):
-            return self._head(normed) if likeliest is None else self._head.read(count, likeliest)
+            if likeliest is None:
+                return self._head(normed)
+            logits, self._listed = self._head.read(count, likeliest)
+            return logits
         if isinstance(self._head, TopHead):
             if likeliest is None:
                 return self._head(normed)

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from host.forward.buffers import check_finite, padded
-from host.forward.cache import FORMATS, KvCache
+from host.forward.buffers import check_finite, padded_rows
+from host.forward.cache import FORMATS, LANES, KvCache
 from host.forward.linear import Lane
 from host.forward.rope import Rope
 from host.kernels import Attention, Norm, Swiglu, Table, library
 from host.kernels.runner import Gathering
+from host.layout.blockfloat import blocks
 from host.weights import Embedding, Shape
 
 
@@ -32,14 +33,14 @@ class Workspace:
 
     def __init__(self, shape: Shape, tokens: int, positions: int) -> None:
         queries = shape.heads * shape.head_dim
-        wide = -(-shape.head_dim // 16) * 16
+        wide = -(-shape.head_dim // LANES) * LANES
         self.hidden = np.zeros((tokens, shape.hidden), np.float32)
-        self.row = padded(max(shape.hidden, queries, shape.intermediate))
-        self.gates = np.zeros(2 * shape.intermediate, np.float32)
-        self.joined = np.zeros(queries + 2 * shape.kv_heads * shape.head_dim, np.float32)
+        self.intermediate = shape.intermediate
+        self.rows = padded_rows(tokens, max(shape.hidden, queries, shape.intermediate))
+        self.exponents = np.zeros((tokens, blocks(shape.intermediate)), np.int32)
         self.queries = np.zeros((tokens, queries), np.float32)
-        self.scores = np.zeros((tokens, shape.heads, positions), np.float32)
-        self.sums = np.zeros((tokens, shape.heads), np.float32)
+        self.scores = np.zeros((tokens, shape.heads, positions + LANES), np.float32)
+        self.shares = np.zeros((tokens, shape.heads), np.float32)
         self.mixed = np.zeros((tokens, shape.heads, wide), np.float32)
 
     def another(self) -> Workspace:
@@ -104,16 +105,17 @@ class NormStep:
     Args:
         previous: None at the beginning, where the embedding is the hidden state.
         sinks: of the next matmul.
+        threads: that share a pass's tokens.
     """
 
     def __init__(
         self, space: Workspace, previous: Lane | None, weight: np.ndarray, epsilon: float,
-        sinks: Any,
+        sinks: Any, threads: int = 1,
     ) -> None:  # fmt: skip
         self.columns = len(weight)
-        self.call = Norm(columns=self.columns, epsilon=epsilon)
+        self.call = Norm(columns=self.columns, epsilon=epsilon, threads=threads)
         self.call.hold(
-            hidden=space.hidden, weight=_floats(weight), scratch=space.row, next=sinks,
+            hidden=space.hidden, weight=_floats(weight), scratch=space.rows, next=sinks,
             previous=None if previous is None else previous.sources,
         )  # fmt: skip
         self._pointer, self._function = ctypes.byref(self.call), library().kernels_norm
@@ -146,9 +148,8 @@ class AttentionStep:
             joined=joined.sources, next=following.sinks, cosines=rope.cosines, sines=rope.sines,
             bias=None if bias is None else _floats(bias), keys=cache.keys[layer],
             values=cache.values[layer], key_scales=cache.key_scales[layer] if quantised else None,
-            value_scales=cache.value_scales[layer] if quantised else None, sums=space.sums,
-            joined_row=space.joined, queries=space.queries, scores=space.scores,
-            mixed=space.mixed, row=space.row,
+            value_scales=cache.value_scales[layer] if quantised else None, shares=space.shares,
+            queries=space.queries, scores=space.scores, mixed=space.mixed, rows=space.rows,
         )  # fmt: skip
         self._pointer, self._function = ctypes.byref(self.call), library().kernels_attend
 
@@ -165,10 +166,10 @@ class SwigluStep:
     """silu(gate) * up of a layer into its last matmul's activations."""
 
     def __init__(self, space: Workspace, gate_up: Lane, down: Lane, threads: int) -> None:
-        self.columns = len(space.gates) // 2
+        self.columns = space.intermediate
         self.call = Swiglu(columns=self.columns, threads=threads)
         self.call.hold(
-            gate_up=gate_up.sources, next=down.sinks, scratch=space.row, gates=space.gates
+            gate_up=gate_up.sources, next=down.sinks, scratch=space.rows, exponents=space.exponents
         )
         self._pointer, self._function = ctypes.byref(self.call), library().kernels_swiglu
 

@@ -105,7 +105,8 @@ class TwoStepHead:
         self._held, self._launches = made, (Launch * len(made))(*made)
         self._row = buffers.padded(fine.columns)
         self._logits = np.full((self.tokens, fine.rows), -np.inf, np.float32)
-        self._told: list[np.ndarray] = []
+        self._told = np.zeros((self.tokens, self.top_k), np.int32)
+        """Rows of ``_logits`` that are not minus infinity."""
         self.observer: Callable[[np.ndarray, np.ndarray], None] | None = None
         """Is shown activations and all logits whenever those are asked for."""
 
@@ -122,7 +123,10 @@ class TwoStepHead:
             width=normed.shape[1], pairs=largest.even(self.top_k), rows=self._handle.matrix.rows
         )
         choices = self._lists[0].commands[0].results.array
-        rescoring.hold(rescore=self._rescore.call, normed=normed, choices=choices)
+        rescoring.hold(
+            rescore=self._rescore.call, normed=normed, choices=choices, logits=self._logits,
+            told=self._told,
+        )  # fmt: skip
 
         def start(tokens: int) -> None:
             self._accelerator.start(self._lists[tokens - 1])
@@ -132,7 +136,10 @@ class TwoStepHead:
 
         def rescore(tokens: int) -> None:
             rows = largest.unpack(tokens, self.top_k, choices[: self._bytes(tokens)]).rows
-            self._rescore(normed[:tokens], rows)
+            values = self._rescore(normed[:tokens], rows)
+            np.put_along_axis(self._logits[:tokens], self._told[:tokens], -np.inf, axis=1)
+            np.put_along_axis(self._logits[:tokens], rows, values, axis=1)
+            self._told[:tokens] = rows
 
         return [
             Action("activations", HEAD_LANE, quantising, columns=normed.shape[1]),
@@ -145,21 +152,15 @@ class TwoStepHead:
         """Of the engine's lists of so many tokens."""
         return len(self._lists[tokens - 1].commands[0].results.array)
 
-    def read(self, tokens: int, count: int) -> np.ndarray:
-        """The logits that ``actions`` computed, as ``likeliest`` gives them; the next call
-        overwrites them.
+    def read(self, tokens: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The logits that ``actions`` computed, as ``likeliest`` gives them, and the candidates
+        [tokens, top_k]; the next call overwrites both.
 
         Raises:
             HeadError: more are wanted than there are candidates.
         """
         self._check(count)
-        for row, told in zip(self._logits, self._told, strict=False):
-            row[told] = -np.inf
-        values, rows = self._rescore.found(tokens)
-        self._told = list(rows.copy())
-        for row, listed, found in zip(self._logits, self._told, values, strict=False):
-            row[listed] = found
-        return self._logits[:tokens]
+        return self._logits[:tokens], self._told[:tokens]
 
     def _check(self, count: int) -> None:
         if count > self.top_k:

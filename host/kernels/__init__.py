@@ -40,7 +40,7 @@ __all__ = [
     "library",
 ]  # fmt: skip
 
-ABI = 4
+ABI = 5
 """Version of the structures, the same as in ``kernels.h``."""
 
 FINE = -1

@@ -16,7 +16,7 @@
 #define INLINED static inline __attribute__((always_inline))
 
 enum {
-    ABI = 4, /* changes with any structure here; host/kernels/__init__.py checks it */
+    ABI = 5, /* changes with any structure here; host/kernels/__init__.py checks it */
     MAX_THREADS = 64,
     BLOCK = 64,             /* spec.numeric */
     SHIFT_MAX = 15,         /* spec.numeric */
@@ -60,9 +60,10 @@ struct norm {
     const float *weight;           /* [columns] */
     const struct source *previous; /* NULL: nothing to add */
     const struct sink *next;
-    float *scratch; /* [columns, padded to whole blocks] */
+    float *scratch; /* [tokens][columns, padded to whole blocks] */
     int64_t columns;
     float epsilon;
+    int32_t threads;
 };
 
 /* Formats of the KV cache. */
@@ -83,13 +84,13 @@ struct attention {
     void *values;
     uint16_t *key_scales; /* fp16 [kv_heads][context]; NULL unless the cache is int8 */
     uint16_t *value_scales;
-    float *joined_row; /* scratch [(heads + 2 kv_heads) * head_dim] */
-    float *queries;    /* scratch [tokens][heads][head_dim] */
-    float *scores;     /* scratch [tokens][heads][context] */
-    float *sums;       /* scratch [tokens][heads] */
-    float *mixed;      /* scratch [tokens][heads][padded head_dim] */
-    float *row;        /* scratch [heads * head_dim, padded to whole blocks] */
-    int64_t context;   /* positions, a multiple of 16 */
+    float *queries;  /* scratch [tokens][heads][head_dim] */
+    float *scores;   /* scratch [tokens][heads][context + 16]: rows that differ in a power of two
+                        would share a set of the cache */
+    float *shares;   /* scratch [tokens][heads]: 1 / the sum of a head's weights */
+    float *mixed;    /* scratch [tokens][heads][padded head_dim] */
+    float *rows;     /* scratch [tokens][heads * head_dim, padded to whole blocks] */
+    int64_t context; /* positions, a multiple of 16 */
     int32_t heads;
     int32_t kv_heads;
     int32_t head_dim;
@@ -102,8 +103,8 @@ struct attention {
 struct swiglu {
     const struct source *gate_up;
     const struct sink *next;
-    float *scratch; /* [columns, padded to whole blocks] */
-    float *gates;   /* [2 * columns] */
+    float *scratch;     /* [tokens][columns, padded to whole blocks] */
+    int32_t *exponents; /* scratch [tokens][blocks of columns] */
     int64_t columns;
     int32_t threads;
 };
@@ -157,5 +158,20 @@ int kernels_preferred(void);
 
 /* Runs `work(argument, index)` for index 0 .. count - 1 on up to `threads` threads (pool.c). */
 void pool_run(void (*work)(void *, int), void *argument, int count, int threads);
+
+enum { MAX_PHASES = 8 };
+
+/* Runs `work(argument, phase, index)` for index 0 .. counts[phase] - 1 of each phase; a phase
+ * begins when the one before it has ended. For one waking of the threads instead of one a phase. */
+void pool_phases(void (*work)(void *, int, int), void *argument, const int *counts, int phases,
+                 int threads);
+
+/* Parts of each of `count` things so that the threads share all of them evenly. */
+INLINED int cuts_for(int count, int threads) {
+    int cuts = 1;
+    while (count * cuts % threads && cuts < threads)
+        cuts++;
+    return cuts;
+}
 
 #endif

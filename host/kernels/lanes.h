@@ -85,9 +85,62 @@ INLINED vector spread(float value) {
 #endif
 }
 
+/* 2 - x * y, rounded once. */
+INLINED vector two_less(vector x, vector y) {
+#if VECTOR_BYTES == 64
+    return (vector)_mm512_fnmadd_ps((__m512)x, (__m512)y, (__m512)spread(2.0f));
+#elif VECTOR_BYTES == 32
+    return (vector)_mm256_fnmadd_ps((__m256)x, (__m256)y, (__m256)spread(2.0f));
+#elif defined(__aarch64__)
+    return (vector)vrecpsq_f32((float32x4_t)x, (float32x4_t)y);
+#else
+    return fused(-x, y, spread(2.0f));
+#endif
+}
+
+/* The larger of two values; NaN in x stays. */
+INLINED vector at_least(vector x, vector bound) {
+#if VECTOR_BYTES == 64
+    return (vector)_mm512_max_ps((__m512)bound, (__m512)x);
+#elif VECTOR_BYTES == 32
+    return (vector)_mm256_max_ps((__m256)bound, (__m256)x);
+#elif defined(__aarch64__)
+    return (vector)vmaxq_f32((float32x4_t)x, (float32x4_t)bound);
+#else
+    for (int i = 0; i < WIDTH; i++)
+        x[i] = x[i] < bound[i] ? bound[i] : x[i];
+    return x;
+#endif
+}
+
+/* The smaller of two values; NaN in x stays. */
+INLINED vector at_most(vector x, vector bound) {
+#if VECTOR_BYTES == 64
+    return (vector)_mm512_min_ps((__m512)bound, (__m512)x);
+#elif VECTOR_BYTES == 32
+    return (vector)_mm256_min_ps((__m256)bound, (__m256)x);
+#elif defined(__aarch64__)
+    return (vector)vminq_f32((float32x4_t)x, (float32x4_t)bound);
+#else
+    for (int i = 0; i < WIDTH; i++)
+        x[i] = x[i] > bound[i] ? bound[i] : x[i];
+    return x;
+#endif
+}
+
 INLINED vector_bits whole(vector values) { return __builtin_convertvector(values, vector_bits); }
 
 INLINED vector floating(vector_bits values) { return __builtin_convertvector(values, vector); }
+
+/* The nearest integers, ties to even, of values below 2**22: an addition rounds them. */
+INLINED vector_bits rounded(vector values) {
+#if defined(__aarch64__)
+    return (vector_bits)vcvtnq_s32_f32((float32x4_t)values);
+#else
+    const vector magic = spread(12582912.0f);
+    return whole((values + magic) - magic);
+#endif
+}
 
 /* x where the mask is all ones, else y. */
 INLINED vector chosen(vector_bits mask, vector x, vector y) {
@@ -154,11 +207,28 @@ INLINED struct lanes multiply(struct lanes x, struct lanes y) {
     return x;
 }
 
+/* The larger of two lanes; NaN in x stays. */
 INLINED struct lanes larger(struct lanes x, struct lanes y) {
-#define DO(p) x.p = chosen(x.p > y.p, x.p, y.p);
+#define DO(p) x.p = at_least(x.p, y.p);
     EACH(DO)
 #undef DO
     return x;
+}
+
+/* The smaller of two lanes; NaN in x stays. */
+INLINED struct lanes smaller(struct lanes x, struct lanes y) {
+#define DO(p) x.p = at_most(x.p, y.p);
+    EACH(DO)
+#undef DO
+    return x;
+}
+
+INLINED vector_bits larger_bits(vector_bits x, vector_bits y) {
+#if defined(__aarch64__)
+    return (vector_bits)vmaxq_s32((int32x4_t)x, (int32x4_t)y);
+#else
+    return (vector_bits)chosen(x > y, (vector)x, (vector)y);
+#endif
 }
 
 /* Whether a lane is NaN. */
@@ -182,11 +252,27 @@ INLINED float total(struct lanes values) {
 }
 
 INLINED float largest(struct lanes values) {
-    float all[LANES];
-    store(all, values);
-    for (int i = 1; i < LANES; i++)
-        all[0] = all[i] > all[0] ? all[i] : all[0];
-    return all[0];
+#define DO(p) values.a = at_least(values.a, values.p);
+    EACH(DO)
+#undef DO
+    float found = values.a[0];
+    for (int i = 1; i < WIDTH; i++)
+        found = values.a[i] > found ? values.a[i] : found;
+    return found;
+}
+
+INLINED int32_t largest_bits(struct lane_bits values) {
+#define DO(p) values.a = larger_bits(values.a, values.p);
+    EACH(DO)
+#undef DO
+#if defined(__aarch64__)
+    return vmaxvq_s32((int32x4_t)values.a);
+#else
+    int32_t found = values.a[0];
+    for (int i = 1; i < WIDTH; i++)
+        found = values.a[i] > found ? values.a[i] : found;
+    return found;
+#endif
 }
 
 INLINED uint32_t bits_of(float value) {
@@ -203,136 +289,5 @@ INLINED float float_of(uint32_t bits) {
 
 /* The nearest integer, ties to even, of a value below 2**22: an addition rounds it. */
 INLINED float nearest(float value) { return (value + 12582912.0f) - 12582912.0f; }
-
-/* exp(x) with a relative error below 2**-22; 0 below -87, exp(88) above 88.
- * Range reduction and polynomial: Cephes, expf.c (Moshier). */
-INLINED float exponential(float x) {
-    const float bounded = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    const float n = nearest(bounded * 1.44269504f);
-    float rest = bounded - n * 0.693359375f;
-    rest = rest - n * -2.12194440e-4f;
-    float sum = 1.9875691500e-4f;
-    sum = sum * rest + 1.3981999507e-3f;
-    sum = sum * rest + 8.3334519073e-3f;
-    sum = sum * rest + 4.1665795894e-2f;
-    sum = sum * rest + 1.6666665459e-1f;
-    sum = sum * rest + 5.0000001201e-1f;
-    sum = sum * (rest * rest) + rest + 1.0f;
-    const float power = float_of((uint32_t)((int32_t)n + 127) << 23);
-    return x < -87.0f ? 0.0f : sum * power;
-}
-
-/* The same of 16 values, bit for bit. */
-INLINED vector exponential_part(vector x) {
-    const vector_bits low = x < spread(-87.0f), high = x > spread(88.0f);
-    const vector bounded = chosen(low, spread(-87.0f), chosen(high, spread(88.0f), x));
-    const vector magic = spread(12582912.0f);
-    const vector n = (bounded * spread(1.44269504f) + magic) - magic;
-    vector rest = bounded - n * spread(0.693359375f);
-    rest = rest - n * spread(-2.12194440e-4f);
-    vector sum = spread(1.9875691500e-4f);
-    sum = sum * rest + spread(1.3981999507e-3f);
-    sum = sum * rest + spread(8.3334519073e-3f);
-    sum = sum * rest + spread(4.1665795894e-2f);
-    sum = sum * rest + spread(1.6666665459e-1f);
-    sum = sum * rest + spread(5.0000001201e-1f);
-    sum = sum * (rest * rest) + rest + spread(1.0f);
-    const vector power = (vector)((whole(n) + 127) << 23);
-    return (vector)(~low & (vector_bits)(sum * power));
-}
-
-INLINED struct lanes exponentials(struct lanes x) {
-#define DO(p) x.p = exponential_part(x.p);
-    EACH(DO)
-#undef DO
-    return x;
-}
-
-/* fp16 to fp32, exact, for finite patterns. */
-INLINED float from_half(uint16_t half) {
-    const float size = float_of((uint32_t)(half & 0x7FFF) << 13) * 0x1p112f;
-    return float_of(bits_of(size) | (uint32_t)(half & 0x8000) << 16);
-}
-
-/* fp32 to fp16, to nearest even; what is larger than fp16 holds becomes its largest value. */
-INLINED uint16_t to_half(float value) {
-    const uint32_t bits = bits_of(value), size = bits & 0x7FFFFFFF, sign = bits >> 16 & 0x8000;
-    const uint32_t small = bits_of(float_of(size) + 0.5f) - 0x3F000000; /* units of 2**-24 */
-    const uint32_t normal = (size - 0x38000000 + 0xFFF + (size >> 13 & 1)) >> 13;
-    const uint32_t found = size < 0x38800000 ? small : size >= 0x477FF000 ? 0x7BFF : normal;
-    return (uint16_t)(sign | found);
-}
-
-/* 16 values of fp16, exact. */
-INLINED struct lanes load_halves(const uint16_t *from) {
-    struct lanes result;
-#if VECTOR_BYTES == 64
-#define DO(p) result.p = (vector)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)from));
-#elif VECTOR_BYTES == 32
-#define DO(p) result.p = (vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)), from += 8;
-#elif defined(__aarch64__)
-#define DO(p) result.p = (vector)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))), from += 4;
-#else
-#define DO(p)                                                                                      \
-    for (int i = 0; i < WIDTH; i++)                                                                \
-        result.p[i] = from_half(*from++);
-#endif
-    EACH(DO)
-#undef DO
-    return result;
-}
-
-/* The low bytes of 16 integers. */
-INLINED void store_bytes(int8_t *to, struct lane_bits from) {
-#if defined(__aarch64__)
-    const int16x8_t low = vcombine_s16(vmovn_s32((int32x4_t)from.a), vmovn_s32((int32x4_t)from.b));
-    const int16x8_t high = vcombine_s16(vmovn_s32((int32x4_t)from.c), vmovn_s32((int32x4_t)from.d));
-    vst1q_s8(to, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
-#else
-    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
-#define DO(p)                                                                                      \
-    {                                                                                              \
-        const narrow bytes = __builtin_convertvector(from.p, narrow);                              \
-        memcpy(to, &bytes, sizeof bytes), to += WIDTH;                                             \
-    }
-    EACH(DO)
-#undef DO
-#endif
-}
-
-/* 16 values of int8. */
-INLINED struct lanes load_bytes(const int8_t *from) {
-#if defined(__aarch64__)
-    const int8x16_t bytes = vld1q_s8(from);
-    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
-    return (struct lanes){(vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
-                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
-                          (vector)vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
-                          (vector)vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
-#else
-    typedef int8_t narrow __attribute__((vector_size(WIDTH)));
-    struct lanes result;
-    narrow bytes;
-#define DO(p)                                                                                      \
-    memcpy(&bytes, from, sizeof bytes), from += WIDTH;                                             \
-    result.p = __builtin_convertvector(bytes, vector);
-    EACH(DO)
-#undef DO
-    return result;
-#endif
-}
-
-INLINED void halves_to_floats(const uint16_t *from, float *to, int64_t count) {
-    int64_t i = 0;
-#if VECTOR_BYTES > 16
-    for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
-#elif defined(__aarch64__)
-    for (; i + 4 <= count; i += 4)
-        vst1q_f32(to + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from + i))));
-#endif
-    for (; i < count; i++)
-        to[i] = from_half(from[i]);
-}
 
 #endif

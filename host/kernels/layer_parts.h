@@ -2,7 +2,11 @@
  *
  * Included once per instruction set (floats.c, floats_avx2.c): NAMED gives each its own names. */
 
+#include "exponential.h"
 #include "rows.h"
+
+/* Fewer cost less than waking a thread. */
+enum { VALUES_FOR_A_THREAD = VECTOR_BYTES == 16 ? 256 : 1024 };
 
 /* Sum of squares. */
 INLINED float squares(const float *values, int64_t count) {
@@ -20,79 +24,112 @@ INLINED float squares(const float *values, int64_t count) {
     return total(sums);
 }
 
+/* What the threads of one norm share. */
+struct NAMED(norming) {
+    const struct norm *n;
+    int tokens, first, count;
+    atomic_llong wrong; /* FINE, or the first activation that is not finite */
+};
+
+static void NAMED(norm_token)(void *argument, int token) {
+    struct NAMED(norming) *team = argument;
+    const struct norm *n = team->n;
+    const int64_t columns = n->columns;
+    const float *weight = n->weight;
+    float *row = n->scratch + token * row_room(columns);
+    float *hidden = n->hidden + (team->first + token) * columns;
+    if (n->previous)
+        add_results(n->previous + (team->tokens - 1), team->first + token, columns, hidden);
+    const float mean = squares(hidden, columns) / (float)columns;
+    const float scale = 1.0f / sqrtf(mean + n->epsilon);
+    const struct lanes scales = lanes_of(scale);
+    int64_t i = 0;
+    for (; i + LANES <= columns; i += LANES)
+        store(row + i, multiply(multiply(load(hidden + i), scales), load(weight + i)));
+    for (; i < columns; i++)
+        row[i] = hidden[i] * scale * weight[i];
+    note(&team->wrong, deliver(n->next + (team->count - 1), token, row));
+}
+
 /* hidden / rms(hidden) * weight (Zhang and Sennrich, arXiv 1910.07467) for tokens first ..
  * first + count of a pass of `tokens`. Returns FINE or which activation is not finite. */
 int64_t NAMED(norm)(const struct norm *n, int tokens, int first, int count) {
-    float *row = n->scratch;
-    for (int token = 0; token < count; token++) {
-        float *hidden = n->hidden + (first + token) * n->columns;
-        if (n->previous) {
-            read_row(n->previous + (tokens - 1), first + token, 0, n->columns, row);
-            add_rows(hidden, row, n->columns, hidden);
-        }
-        const float mean = squares(hidden, n->columns) / (float)n->columns;
-        const float scale = 1.0f / sqrtf(mean + n->epsilon);
-        const struct lanes scales = lanes_of(scale);
-        int64_t i = 0;
-        for (; i + LANES <= n->columns; i += LANES)
-            store(row + i, multiply(multiply(load(hidden + i), scales), load(n->weight + i)));
-        for (; i < n->columns; i++)
-            row[i] = hidden[i] * scale * n->weight[i];
-        const int64_t wrong = deliver(n->next + (count - 1), token, row);
-        if (wrong != FINE)
-            return wrong;
-    }
-    return FINE;
+    const int64_t most = 1 + count * n->columns / VALUES_FOR_A_THREAD;
+    struct NAMED(norming) team = {n, tokens, first, count, FINE};
+    prepare(n->next + (count - 1), 0, 1);
+    pool_run(NAMED(norm_token), &team, count, most < n->threads ? (int)most : n->threads);
+    return team.wrong;
 }
 
-INLINED void gate(const float *gates, const float *ups, int64_t count, float *out) {
-    const vector one = spread(1.0f);
-    int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) {
-        struct lanes x = load(gates + i);
-        const struct lanes up = load(ups + i);
-#define DO(p) x.p = x.p / (one + exponential_part(-x.p)) * up.p;
-        EACH(DO)
-#undef DO
-        store(out + i, x);
-    }
-    for (; i < count; i++)
-        out[i] = gates[i] / (1.0f + exponential(-gates[i])) * ups[i];
+/* 64 results of a token from `start` on, where they lie if they lie together, else in `read`. */
+INLINED const float *results_at(const struct source *from, int64_t token, int64_t start,
+                                int64_t count, float *read) {
+    const int64_t tile = start / from->tile_rows, inside = start % from->tile_rows;
+    if (!from->second && count == BLOCK && inside + BLOCK <= from->tile_rows)
+        return from->first + (tile * from->tile_tokens + token) * from->tile_rows + inside;
+    read_row(from, token, start, count, read);
+    return read;
 }
 
-/* What the threads of one token share. */
+/* What the threads of one call share. */
 struct NAMED(gating) {
     const struct swiglu *s;
-    int tokens, token, parts;
+    const struct sink *next;
+    int tokens, parts;  /* of each token */
+    atomic_llong wrong; /* FINE, or the first activation that is not finite */
 };
 
-static void NAMED(gate_part)(void *argument, int index) {
-    const struct NAMED(gating) *team = argument;
+INLINED void gate_blocks(const struct NAMED(gating) *team, int token, int64_t first, int64_t last) {
     const struct swiglu *s = team->s;
-    const int64_t blocks = (s->columns + BLOCK - 1) / BLOCK;
-    const int64_t first = blocks * index / team->parts * BLOCK;
-    int64_t last = blocks * (index + 1) / team->parts * BLOCK;
-    last = last > s->columns ? s->columns : last;
     const struct source *from = s->gate_up + (team->tokens - 1);
-    read_row(from, team->token, first, last - first, s->gates + first);
-    read_row(from, team->token, s->columns + first, last - first, s->gates + s->columns + first);
-    gate(s->gates + first, s->gates + s->columns + first, last - first, s->scratch + first);
+    const int64_t blocks = row_room(s->columns) / BLOCK;
+    float gates[BLOCK] = {0}, ups[BLOCK] = {0}, *row = s->scratch + token * row_room(s->columns);
+    for (int64_t b = first; b < last; b++) {
+        const int64_t left = s->columns - b * BLOCK, count = left < BLOCK ? left : BLOCK;
+        if (count < BLOCK) /* the row is padded with zeros */
+            memset(gates, 0, sizeof gates), memset(ups, 0, sizeof ups);
+        gate_runs(results_at(from, token, b * BLOCK, count, gates),
+                  results_at(from, token, s->columns + b * BLOCK, count, ups), row + b * BLOCK,
+                  BLOCK / LANES);
+    }
+    block_exponents(row, first, last, s->exponents + token * blocks);
 }
 
-enum { GATES_FOR_A_THREAD = 1024 }; /* fewer cost less than waking one */
+enum { GATES, ACTIVATIONS, STEPS };
 
-/* silu(gate) * up (Shazeer, arXiv 2002.05202), silu(x) = x / (1 + exp(-x)). */
-int64_t NAMED(swiglu)(const struct swiglu *s, int tokens) {
-    const int64_t most = 1 + s->columns / GATES_FOR_A_THREAD;
-    const int parts = most < s->threads ? (int)most : s->threads < 1 ? 1 : s->threads;
-    for (int token = 0; token < tokens; token++) {
-        struct NAMED(gating) team = {s, tokens, token, parts};
-        pool_run(NAMED(gate_part), &team, parts, parts);
-        const int64_t wrong = deliver(s->next + (tokens - 1), token, s->scratch);
-        if (wrong != FINE)
-            return wrong;
+static void NAMED(gate_part)(void *argument, int phase, int index) {
+    struct NAMED(gating) *team = argument;
+    const struct swiglu *s = team->s;
+    const int token = index / team->parts, part = index % team->parts;
+    const int64_t blocks = row_room(s->columns) / BLOCK;
+    const int32_t *wanted = s->exponents + token * blocks;
+    float *row = s->scratch + token * row_room(s->columns);
+    if (phase == GATES) {
+        const int64_t first = blocks * part / team->parts;
+        gate_blocks(team, token, first, blocks * (part + 1) / team->parts);
+        prepare(team->next, index, team->tokens * team->parts);
+    } else if (team->next->plain || team->next->second) {
+        if (part == 0)
+            note(&team->wrong, deliver(team->next, token, row));
+    } else {
+        const int64_t all = slot_blocks(team->next), first = all * part / team->parts;
+        const int base = base_of(wanted, blocks);
+        if (base == NOT_FINITE)
+            note(&team->wrong, token * s->columns + wrong_column(row));
+        else
+            quantise_blocks(team->next, team->next->first, token, row, wanted, base, first,
+                            all * (part + 1) / team->parts, 0);
     }
-    return FINE;
+}
+
+/* silu(gate) * up (Shazeer, arXiv 2002.05202). Returns FINE or which activation is not finite. */
+int64_t NAMED(swiglu)(const struct swiglu *s, int tokens) {
+    const int64_t most = 1 + tokens * s->columns / VALUES_FOR_A_THREAD;
+    const int threads = most < s->threads ? (int)most : s->threads < 1 ? 1 : s->threads;
+    const int parts = cuts_for(tokens, threads), items = tokens * parts;
+    struct NAMED(gating) team = {s, s->next + (tokens - 1), tokens, parts, FINE};
+    pool_phases(NAMED(gate_part), &team, (int[STEPS]){items, items}, STEPS, threads);
+    return team.wrong;
 }
 
 /* Rows of an embedding table as floats [count][columns]. */
@@ -123,6 +160,7 @@ void NAMED(results)(const struct source *from, int tokens, int64_t columns, floa
 
 /* Activations [tokens][columns] to where a matmul reads them. */
 int64_t NAMED(activations)(const struct sink *to, int tokens, const float *values, float *row) {
+    prepare(to, 0, 1);
     for (int token = 0; token < tokens; token++) {
         memcpy(row, values + (int64_t)token * to->columns, (size_t)to->columns * sizeof *row);
         const int64_t wrong = deliver(to, token, row);

@@ -9,15 +9,27 @@
 
 #include "kernels.h"
 
-#if defined(__x86_64__)
-#define PAUSE() __builtin_ia32_pause()
-#elif defined(__aarch64__)
-#define PAUSE() __asm__ volatile("yield")
+#if defined(__aarch64__)
+enum { SPINS = 256 }; /* of up to 100 us: longer than the fabric works between two calls */
 #else
-#define PAUSE() (void)0
+enum { SPINS = 2000 }; /* some microseconds: the gap between two calls of one token */
 #endif
 
-enum { SPINS = 2000 }; /* some microseconds: the gap between two calls of one token is of that order */
+/* Lets some time pass, less if `place` is written; `seen` is what it held. On ARM the core sleeps
+ * until another one writes to the line, or the timer's event stream wakes it (every 100 us under
+ * Linux): the pool waits for milliseconds at next to no power, and is there at once. */
+#if defined(__aarch64__)
+static inline void pause_until(atomic_uint *place, unsigned seen) {
+    unsigned value;
+    __asm__ volatile("ldaxr %w0, %1" : "=r"(value) : "Q"(*place) : "memory");
+    if (value == seen)
+        __asm__ volatile("wfe" ::: "memory");
+}
+#elif defined(__x86_64__)
+#define pause_until(place, seen) ((void)(place), (void)(seen), __builtin_ia32_pause())
+#else
+#define pause_until(place, seen) ((void)(place), (void)(seen))
+#endif
 
 static struct {
     pthread_mutex_t busy;  /* held by the caller whose work the threads do */
@@ -27,7 +39,7 @@ static struct {
     atomic_uint round;    /* a new value is a new piece of work */
     atomic_int wanted;    /* threads that may still join this round */
     atomic_int next;      /* index that is handed out next */
-    atomic_int working;   /* threads within this round */
+    atomic_uint working;  /* threads within this round */
     int count;
     void (*work)(void *, int);
     void *argument;
@@ -44,7 +56,7 @@ static void *serve(void *argument) {
     unsigned seen = (unsigned)(uintptr_t)argument;
     for (;;) {
         for (int spin = 0; spin < SPINS && atomic_load(&pool.round) == seen; spin++)
-            PAUSE();
+            pause_until(&pool.round, seen);
         pthread_mutex_lock(&pool.sleep);
         while (atomic_load(&pool.round) == seen)
             pthread_cond_wait(&pool.wake, &pool.sleep);
@@ -105,10 +117,45 @@ void pool_run(void (*work)(void *, int), void *argument, int count, int threads)
     pthread_mutex_lock(&pool.sleep);
     pool.wanted = 0;
     pthread_mutex_unlock(&pool.sleep);
-    for (int spin = 0; atomic_load(&pool.working); spin++) {
-        PAUSE();
+    unsigned left;
+    for (int spin = 0; (left = atomic_load(&pool.working)); spin++) {
+        pause_until(&pool.working, left);
         if (spin > SPINS) /* another process has the core that the last thread needs */
             sched_yield();
     }
     pthread_mutex_unlock(&pool.busy);
+}
+
+/* What the items of one call of pool_phases share. */
+struct phases {
+    void (*work)(void *, int, int);
+    void *argument;
+    int ends[MAX_PHASES]; /* first item behind each */
+    atomic_uint done; /* items of all phases */
+};
+
+/* Items are handed out in order, so those that an item waits for are all under way. */
+static void phase_item(void *argument, int index) {
+    struct phases *all = argument;
+    int phase = 0;
+    while (index >= all->ends[phase])
+        phase++;
+    const unsigned first = phase ? (unsigned)all->ends[phase - 1] : 0;
+    unsigned done;
+    for (int spin = 0; (done = atomic_load(&all->done)) < first; spin++) {
+        pause_until(&all->done, done);
+        if (spin > SPINS)
+            sched_yield();
+    }
+    all->work(all->argument, phase, index - (int)first);
+    atomic_fetch_add(&all->done, 1);
+}
+
+void pool_phases(void (*work)(void *, int, int), void *argument, const int *counts, int phases,
+                 int threads) {
+    struct phases all = {.work = work, .argument = argument};
+    int end = 0;
+    for (int phase = 0; phase < phases; phase++)
+        all.ends[phase] = end += counts[phase];
+    pool_run(phase_item, &all, end, threads);
 }

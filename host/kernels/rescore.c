@@ -10,70 +10,64 @@
 #include <string.h>
 
 #include "round.h"
+#include "rows.h"
 
 enum {
     RESCORE_ABI = 1, /* changes with struct rescore; host/kernels/rescore.py checks it */
-    NOT_FINITE = 1,
+    WRONG_ACTIVATION = 1,
     OUT_OF_RANGE = 2,
 };
-
-INLINED float float_of(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
-/* spec.numeric.block_exponent of the largest magnitude in a block; BASE_MIN - 1 if not finite. */
-INLINED int block_exponent(const float *values) {
-    uint32_t most = 0;
-    for (int i = 0; i < BLOCK; i++) {
-        uint32_t bits;
-        memcpy(&bits, values + i, 4);
-        bits &= 0x7FFFFFFF;
-        most = bits > most ? bits : most;
-    }
-    if (most >= 0x7F800000)
-        return BASE_MIN - 1000;
-    return most >> 23 ? (int)(most >> 23) - (127 + 6) + ((most & 0x7FFFFF) > 0x7E0000) : BASE_MIN;
-}
 
 /* One row of activations to block floating point; what that leaves over stays in `row`. */
 static int quantise(const struct rescore *r, float *row, int *base) {
     const int64_t blocks = r->columns / BLOCK;
+    int32_t wanted;
     *base = BASE_MIN;
     for (int64_t b = 0; b < blocks; b++) {
-        const int wanted = block_exponent(row + b * BLOCK);
-        if (wanted < BASE_MIN - 500)
-            return NOT_FINITE;
+        block_exponents(row + b * BLOCK, 0, 1, &wanted);
+        if (wanted == NOT_FINITE)
+            return WRONG_ACTIVATION;
         *base = wanted > *base ? wanted : *base;
     }
     *base = *base > BASE_MAX ? BASE_MAX : *base;
     for (int64_t b = 0; b < blocks; b++) {
         float *values = row + b * BLOCK;
-        int shift = *base - block_exponent(values);
+        block_exponents(values, 0, 1, &wanted);
+        int shift = *base - wanted;
         shift = shift > SHIFT_MAX ? SHIFT_MAX : shift < 0 ? 0 : shift;
         r->lifts[b] = (uint8_t)(SHIFT_MAX - shift);
         const float up = float_of((uint32_t)(127 + shift - *base) << 23);
         const float step = float_of((uint32_t)(127 - shift + *base) << 23);
-        for (int i = 0; i < BLOCK; i++) {
-            float scaled = values[i] * up; /* exact, or too small to matter */
-            scaled = scaled > MANTISSA_MAX ? MANTISSA_MAX : scaled;
-            scaled = scaled < -MANTISSA_MAX ? -MANTISSA_MAX : scaled;
-            scaled = (scaled + 12582912.0f) - 12582912.0f; /* nearest, ties to even */
-            r->mantissas[b * BLOCK + i] = (int8_t)(int32_t)scaled;
-            values[i] -= scaled * step; /* exact */
-        }
+        mantissas_every(values, up, step, 1, r->mantissas + b * BLOCK, LANES, wanted > *base);
     }
     return 0;
 }
 
-INLINED int32_t dot(const int8_t *weights, const int8_t *values, int unit) {
+/* Products of 32 weights and activations, as four or more partial sums. */
+#if defined(__aarch64__)
+typedef int32x4_t partial;
+INLINED partial dot(const int8_t *weights, const int8_t *values) {
+    const int8x16_t w0 = vld1q_s8(weights), w1 = vld1q_s8(weights + 16);
+    const int8x16_t v0 = vld1q_s8(values), v1 = vld1q_s8(values + 16);
+    int16x8_t low = vmull_s8(vget_low_s8(w0), vget_low_s8(v0));
+    int16x8_t high = vmull_s8(vget_low_s8(w1), vget_low_s8(v1));
+    low = vmlal_s8(low, vget_high_s8(w0), vget_high_s8(v0)); /* fits: |values| are at most 127 */
+    high = vmlal_s8(high, vget_high_s8(w1), vget_high_s8(v1));
+    return vpadalq_s16(vpaddlq_s16(low), high);
+}
+INLINED int32_t joined(partial sums) { return vaddvq_s32(sums); }
+#else
+typedef int32_t partial;
+INLINED partial dot(const int8_t *weights, const int8_t *values) {
     int32_t sum = 0;
-    for (int i = 0; i < unit; i++)
+    for (int i = 0; i < 32; i++)
         sum += (int16_t)((int16_t)weights[i] * values[i]);
     return sum;
 }
+INLINED int32_t joined(partial sum) { return sum; }
+#endif
 
+/* A row's exact sum; `unit` values share a scale and a shift. */
 INLINED uint128_t exact(const struct rescore *r, int64_t row, int unit) {
     const int8_t *weights = r->values + row * r->columns;
     const uint16_t *scales = r->scales + row * (r->columns / r->group);
@@ -83,10 +77,22 @@ INLINED uint128_t exact(const struct rescore *r, int64_t row, int unit) {
         const int exponent = scale >> 10 & 31, fraction = scale & 0x3FF;
         const int64_t mantissa = exponent ? fraction | 0x400 : fraction;
         const int shift = (exponent ? exponent - 1 : 0) + r->lifts[start / BLOCK];
-        const int64_t product = dot(weights + start, r->mantissas + start, unit) * mantissa;
-        sum += (uint128_t)(__int128)product << shift;
+        partial found = dot(weights + start, r->mantissas + start);
+        if (unit == 64)
+            found += dot(weights + start + 32, r->mantissas + start + 32);
+        sum += (uint128_t)(__int128)(joined(found) * mantissa) << shift;
     }
     return sum;
+}
+
+enum { LINE = 64, ROWS_AHEAD = 2 };
+
+/* Asks for a row: rows lie anywhere in a large table. */
+INLINED void fetch_row(const struct rescore *r, int64_t row) {
+    const int8_t *weights = r->values + row * r->columns;
+    for (int64_t i = 0; i < r->columns; i += LINE)
+        __builtin_prefetch(weights + i);
+    __builtin_prefetch(r->scales + row * (r->columns / r->group));
 }
 
 int rescore_abi(void) { return RESCORE_ABI; }
@@ -99,9 +105,12 @@ int kernels_rescore(const struct rescore *r) {
         float *results = r->results + (int64_t)token * r->count;
         for (int term = 0; term < r->terms; term++) {
             if (quantise(r, row, &base))
-                return NOT_FINITE;
+                return WRONG_ACTIVATION;
             for (int i = 0; i < r->count; i++) {
-                const int64_t index = r->rows[(int64_t)token * r->count + i];
+                const int32_t *rows = r->rows + (int64_t)token * r->count;
+                const int64_t index = rows[i];
+                if (i + ROWS_AHEAD < r->count)
+                    fetch_row(r, rows[i + ROWS_AHEAD]);
                 const uint128_t sum = r->group == 32 ? exact(r, index, 32) : exact(r, index, 64);
                 const float result = float_of(round_result(sum, base, 0, &in_range));
                 results[i] = term ? results[i] + result : result;

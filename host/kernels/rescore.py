@@ -105,14 +105,6 @@ class Rescorer:
             raise DeviceError("a logit left the range of fp32: the weights are damaged")
         return self._results[: tokens * count].reshape(tokens, count)
 
-    def found(self, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Results and rows, [tokens, count] each, as the last call or the compiled runner left
-        them: views."""
-        size = tokens * self.call.count
-        return (
-            self._results[:size].reshape(tokens, -1), self._rows[:size].reshape(tokens, -1)
-        )  # fmt: skip
-
 
 def _padded(table: Quantised, columns: int) -> Quantised:
     """The same matrix in contiguous arrays of ``columns``; itself when it fits."""

@@ -4,6 +4,7 @@
 
 #include "runner.h"
 
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -178,7 +179,19 @@ static int rescore(const struct rescoring *r, int tokens) {
         }
     }
     call->tokens = tokens;
-    return kernels_rescore(call) ? STOP : GO_ON;
+    if (kernels_rescore(call))
+        return STOP;
+    for (int t = 0; t < tokens; t++) {
+        float *logits = r->logits + (int64_t)t * r->rows;
+        int32_t *told = r->told + (int64_t)t * call->count;
+        for (int i = 0; i < call->count; i++)
+            logits[told[i]] = -INFINITY;
+        for (int i = 0; i < call->count; i++) {
+            told[i] = call->rows[(int64_t)t * call->count + i];
+            logits[told[i]] = call->results[(int64_t)t * call->count + i];
+        }
+    }
+    return GO_ON;
 }
 
 static int do_step(struct runner *r, const struct step *s) {

@@ -56,6 +56,8 @@ struct rescoring {
     struct rescore *rescore;
     const float *normed;     /* [tokens][width] */
     const uint32_t *choices; /* where the engine writes pairs of value and row, `pairs` per token */
+    float *logits;           /* [tokens][rows]: minus infinity but for the rows of `told` */
+    int32_t *told;           /* [tokens][count] */
     int32_t width;
     int32_t pairs;
     int32_t rows; /* of the table: what the engine names must lie in it */

@@ -64,8 +64,9 @@ class Rescoring(_Structure):
     """The rows that the engine chose, computed again from the finer table."""
 
     _fields_ = (
-        ("rescore", c_void_p), ("normed", c_void_p), ("choices", c_void_p), ("width", c_int32),
-        ("pairs", c_int32), ("rows", c_int32), ("reserved", c_int32),
+        ("rescore", c_void_p), ("normed", c_void_p), ("choices", c_void_p), ("logits", c_void_p),
+        ("told", c_void_p), ("width", c_int32), ("pairs", c_int32), ("rows", c_int32),
+        ("reserved", c_int32),
     )  # fmt: skip
 
 

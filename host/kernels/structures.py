@@ -55,7 +55,7 @@ class Norm(_Structure):
 
     _fields_ = (
         ("hidden", _POINTER), ("weight", _POINTER), ("previous", _POINTER), ("next", _POINTER),
-        ("scratch", _POINTER), ("columns", _INT64), ("epsilon", _FLOAT),
+        ("scratch", _POINTER), ("columns", _INT64), ("epsilon", _FLOAT), ("threads", _INT32),
     )  # fmt: skip
 
 
@@ -65,8 +65,8 @@ class Attention(_Structure):
     _fields_ = (
         ("joined", _POINTER), ("next", _POINTER), ("bias", _POINTER), ("cosines", _POINTER),
         ("sines", _POINTER), ("keys", _POINTER), ("values", _POINTER), ("key_scales", _POINTER),
-        ("value_scales", _POINTER), ("joined_row", _POINTER), ("queries", _POINTER),
-        ("scores", _POINTER), ("sums", _POINTER), ("mixed", _POINTER), ("row", _POINTER),
+        ("value_scales", _POINTER), ("queries", _POINTER), ("scores", _POINTER),
+        ("shares", _POINTER), ("mixed", _POINTER), ("rows", _POINTER),
         ("context", _INT64), ("heads", _INT32), ("kv_heads", _INT32), ("head_dim", _INT32),
         ("format", _INT32), ("threads", _INT32), ("query_scale", _FLOAT),
     )  # fmt: skip
@@ -76,7 +76,7 @@ class Swiglu(_Structure):
     """SwiGLU and the next matmul's activations."""
 
     _fields_ = (
-        ("gate_up", _POINTER), ("next", _POINTER), ("scratch", _POINTER), ("gates", _POINTER),
+        ("gate_up", _POINTER), ("next", _POINTER), ("scratch", _POINTER), ("exponents", _POINTER),
         ("columns", _INT64), ("threads", _INT32),
     )  # fmt: skip
 

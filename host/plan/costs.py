@@ -27,36 +27,72 @@ MEMORY_BYTES_PER_SECOND = 5.7e9
 REGISTER_SECONDS = 0.25e-6
 """Assumed: one uncached access to the engine's registers through HPM0, interconnect included."""
 
-REGISTER_ACCESSES = 20
-"""Of a launch, counted in host/device/driver.py: 3 writes, the status twice while waiting and once
-for errors, 11 counters; rounded up."""
+REGISTER_ACCESSES = 16
+"""Of a launch, counted in host/kernels/runner.c: 3 writes, the status twice, 11 counters."""
 
-CACHE_CALL_SECONDS = 2e-6
-"""Assumed: one call that flushes or invalidates a buffer, beyond its lines."""
+BARRIER_SECONDS = 0.2e-6
+"""Assumed: waiting for the caches and for what was written, once before and once after a list."""
 
 CACHE_LINE_SECONDS = 8e-9
 """Assumed: cleaning or dropping one line of 64 bytes: about ten cycles."""
 
-PYTHON_CALL_SECONDS = 8e-6
-"""Assumed: one step of the runtime, from Python into a kernel or the driver and back: about a
-microsecond on a desktop, an A53 taken to be eight times slower."""
+STEP_SECONDS = 0.1e-6
+"""Assumed: one step of the compiled runner beside what it calls: about a hundred cycles."""
+
+PASS_SECONDS = 0.4e-3
+"""Assumed: what Python does around one call of the runner: tokens in, counters out. 0.1 ms of
+processor time on a desktop, mostly misses of the caches; an A53 taken to be four times slower."""
+
+TOKEN_SECONDS = 0.6e-3
+"""Assumed: what Python does for a token that is written: choice, text, statistics. 0.15 ms of
+processor time on a desktop, likewise."""
 
 WAKE_SECONDS = 5e-6
 """Assumed: waking the pool's threads and gathering them."""
+
+PHASE_SECONDS = 0.5e-6
+"""Assumed: what the threads wait for each other between two phases of a kernel: a cache line that
+goes from core to core a few times."""
+
+ATTENTION_PHASES = 5
+"""Of a call: rows, scores, weights, weighted values, results."""
+
+SUM_ROWS = 5
+"""Query heads below which a panel of attention waits for its sums: two registers of each, and ten
+cycles from one product to the next (the same model's latency)."""
+
+
+def _seen(past: float, tokens: float) -> float:
+    """Positions that a token of a pass sees, in the mean; whole runs of 16 are computed."""
+    return past + (tokens + 1) / 2 + 7.5
+
+
+def _share(count: float) -> float:
+    """Of things that the cores share, those of the busiest one."""
+    return -(-count // CORES)
+
+
+def _panels(rows: int) -> int:
+    """Panels that the query heads of a key head take (host/kernels/panel.h)."""
+    return -(-rows // 8)
+
 
 Features = Callable[..., dict[str, float]]
 
 FEATURES: dict[str, Features] = {
     "norm": lambda columns, tokens, terms: {
-        "call": 1, "token": tokens, "value": columns * tokens,
-        "term value": columns * tokens * terms,
+        "call": 1, "column": columns, "value": columns * _share(tokens),
+        "term value": columns * _share(tokens) * terms,
     },
-    "swiglu": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
+    "swiglu": lambda columns, tokens: {"call": 1, "value": columns * tokens / CORES},
     "attend": lambda heads, kv_heads, head_dim, past, tokens: {
-        "token value": tokens * (heads + 2 * kv_heads) * head_dim,
-        "product": tokens * (past + (tokens + 1) / 2) * heads * head_dim,
-        "entry": (past + tokens) * kv_heads * head_dim,
-        "score": tokens * (past + (tokens + 1) / 2) * heads,
+        "value": tokens * (heads + 2 * kv_heads) * head_dim / CORES,
+        "result": _share(tokens) * heads * head_dim,
+        "product": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
+        * max(heads // kv_heads, SUM_ROWS * _panels(heads // kv_heads)),
+        "entry": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
+        * _panels(heads // kv_heads),
+        "score": _share(tokens * heads) * _seen(past, tokens),
     },
     "gather": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
     "activations": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
@@ -72,7 +108,12 @@ FEATURES: dict[str, Features] = {
         "weight": rows * columns, "product": rows * columns * tokens, "result": rows * tokens,
     },
 }  # fmt: skip
-"""By kernel: what its cycles are proportional to, from the numbers of a call."""
+"""By kernel: what its cycles are proportional to, from the numbers of a call. Those of norm, swiglu
+and attend are the busiest core's."""
+
+
+NOT_COUNTED = ("pool", "runner")
+"""What starts the kernels: its cost is assumed (``WAKE_SECONDS`` and others)."""
 
 
 @lru_cache(maxsize=1)
@@ -82,10 +123,15 @@ def table() -> dict[str, Any]:
 
 
 def cycles(kernel: str, *numbers: float) -> float:
-    """Cycles of one call on one core, loads in the first cache; the numbers are ``FEATURES``'."""
-    features = FEATURES[kernel](*numbers).values()
-    return float(sum(a * b for a, b in zip(features, table()["kernels"][kernel]["cycles"],
-                                           strict=True)))  # fmt: skip
+    """Cycles of one call, loads in the first cache; the numbers are those of ``FEATURES``."""
+    return sum(parts(kernel, *numbers).values())
+
+
+def parts(kernel: str, *numbers: float) -> dict[str, float]:
+    """Cycles of one call by feature."""
+    features = FEATURES[kernel](*numbers)
+    found = table()["kernels"][kernel]["cycles"]
+    return {name: a * b for (name, a), b in zip(features.items(), found, strict=True)}
 
 
 def seconds(kernel: str, *numbers: float, threads: int = 1, memory_bytes: float = 0) -> float:
@@ -97,22 +143,23 @@ def seconds(kernel: str, *numbers: float, threads: int = 1, memory_bytes: float 
     return spent + memory_bytes / MEMORY_BYTES_PER_SECOND + (WAKE_SECONDS if threads > 1 else 0)
 
 
-def launch_seconds(written: float, read: float, lists: int = 1) -> float:
-    """Of one doorbell: registers, and the cache lines of activations and results.
+def launch_seconds(written: float, read: float) -> float:
+    """Of one doorbell: registers, the cache lines of activations and results, and the results'
+    way from memory, which the next kernel waits for.
 
     Args:
         written, read: bytes of activations, and of results.
-        lists: commands in the list.
     """
     lines = math.ceil(written / 64) + math.ceil(read / 64)
-    calls = REGISTER_ACCESSES * REGISTER_SECONDS + 2 * lists * CACHE_CALL_SECONDS
-    return calls + lines * CACHE_LINE_SECONDS
+    fixed = REGISTER_ACCESSES * REGISTER_SECONDS + 2 * BARRIER_SECONDS + 2 * STEP_SECONDS
+    return fixed + lines * CACHE_LINE_SECONDS + read / MEMORY_BYTES_PER_SECOND
 
 
 def kernel_sources() -> list[Path]:
-    """The compiled kernels' sources."""
+    """The sources of the kernels that the table tells of."""
     folder = Path(__file__).parents[1] / "kernels"
-    return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+    found = sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+    return [path for path in found if path.stem not in NOT_COUNTED]
 
 
 def sources_digest() -> str:

@@ -1,7 +1,9 @@
 """Decides for each operation whether the fabric or the processor runs it, by what each would cost.
 
-A pass of decode has one token, a pass of prefill M. Costs add up: while the fabric works the
-processor waits for it, and the other way round, since each operation needs the one before it.
+A pass of decode has one token, a pass of prefill M. In decode costs add up: while the fabric works
+the processor waits for it, and the other way round, since each operation needs the one before it.
+Of a prompt two passes take turns as the runtime does it (``host.forward.schedule``): the fabric
+works for one, the processor for the other.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from host.forward.schedule import events
 from host.plan import costs, fabric
 from host.weights import Shape
 from spec.commands import TOP_K_MAX
@@ -23,6 +26,11 @@ PHASES = ("decode", "prefill")
 MATMULS = ("qkv", "output", "gate_up", "down", "head")
 TWO_TERMS = ("qkv", "head")
 """Matmuls whose activations go in as two terms on engines of two tokens or more."""
+
+LAYER = (
+    ("norm, qkv", "qkv"), ("attention", "output"), ("norm, gate_up", "gate_up"), ("swiglu", "down"),
+)  # fmt: skip
+"""A layer's kernels, each with the matmul behind it."""
 
 PREFILL = 512
 """Prompt unless another length is given, tokens."""
@@ -64,6 +72,27 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One pass of prefill, or two that take turns."""
+
+    passes: int
+    seconds: float
+    """From the first kernel to the last result."""
+    fabric_seconds: float
+    """Of them, those in which the fabric works."""
+    arm_seconds: float
+    """Those in which the processor does."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "passes": self.passes, "milliseconds": round(self.seconds * 1e3, 4),
+            "fabric_milliseconds": round(self.fabric_seconds * 1e3, 4),
+            "arm_milliseconds": round(self.arm_seconds * 1e3, 4),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Plan:
     """Every operation's place and cost, for one context and one prompt."""
 
@@ -78,6 +107,8 @@ class Plan:
     """Of one pass of M tokens in the middle of the prompt."""
     pass_tokens: int
     """M."""
+    turn: Turn
+    """Of prefill: what the passes that are under way at a time take together."""
     overrides: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, operation: str, tokens: int) -> str:
@@ -94,7 +125,7 @@ class Plan:
     @property
     def prefill_tokens_per_second(self) -> float:
         """Of the whole prompt; its last token's head is left to the first decoded token."""
-        return self.pass_tokens / sum(one.seconds for one in self.prefill)
+        return self.turn.passes * self.pass_tokens / self.turn.seconds
 
     @property
     def arm_ms_per_token(self) -> float:
@@ -112,6 +143,7 @@ class Plan:
             "label": "modelled",
             "operations": [one.as_dict() for one in self.decode],
             "prefill_operations": [one.as_dict() for one in self.prefill],
+            "prefill_turn": self.turn.as_dict(),
             "overrides": dict(self.overrides),
         }  # fmt: skip
 
@@ -145,15 +177,15 @@ class _Maker:
         matrix, most = self.matrix(name), self.config.tokens
         chosen = name == "head" and self.head == "two-step"
         vectors = tokens * (2 if name in TWO_TERMS and most > 1 and not chosen else 1)
-        lists = [vectors] if vectors <= most else [vectors // 2] * 2
+        lists = [vectors] if vectors <= most else [vectors // 2] * 2  # commands of one doorbell
         top_k = min(TOP_K_MAX, matrix.rows // 2 * 2) if chosen else 0
         timed = [fabric.timed(matrix, part, top_k) for part in lists]
         written = sum(matrix.activation_beats(part) for part in lists) * self.config.beat_bytes
         read = 8 * top_k * tokens if top_k else 4 * vectors * matrix.rows
-        launch = costs.launch_seconds(written, read, len(lists)) + costs.PYTHON_CALL_SECONDS
+        launch = costs.launch_seconds(written, read)
         streaming = sum(part.cycles for part in timed) / (self.config.clock_mhz * 1e6)
         on_fabric = launch + streaming
-        on_cpu = costs.PYTHON_CALL_SECONDS + sum(
+        on_cpu = costs.STEP_SECONDS + sum(
             costs.seconds(f"matmul{matrix.bits}", matrix.rows, matrix.columns, part,
                           threads=costs.CORES, memory_bytes=matrix.beats * self.config.beat_bytes)
             for part in lists
@@ -174,35 +206,45 @@ class _Maker:
 
     def kernel(self, name: str, count: int, seconds: float) -> Operation:
         """What only the processor can do."""
-        spent = count * (seconds + costs.PYTHON_CALL_SECONDS)
+        spent = count * (seconds + costs.STEP_SECONDS)
         return Operation(name, count, "cpu", spent, spent, "modelled", "only the processor does it")
 
+    def python(self, name: str, seconds: float) -> Operation:
+        """What the runtime does in Python."""
+        return Operation(name, 1, "cpu", seconds, seconds, "assumed", "around the compiled runner")
+
     def attention(self, past: float, tokens: int) -> float:
-        """Seconds of one layer's attention: the cache's part on all cores, the rest on one."""
+        """Seconds of one layer's attention, on all cores.
+
+        The loop over the cache asks for each line a block before it needs it (``prfm``), at a lower
+        rate than the cores have been measured to read: so memory and products overlap, and the
+        slower one counts. Nobody has measured that of this code.
+        """
         shape = self.shape
         numbers = (shape.heads, shape.kv_heads, shape.head_dim)
-        alone = costs.seconds("attend", *numbers, 0, tokens)
-        whole = costs.seconds("attend", *numbers, past, tokens)
+        spent = costs.parts("attend", *numbers, past, tokens)
+        panels = (spent["product"] + spent["entry"]) / costs.CLOCK_HZ
+        rest = sum(spent.values()) / costs.CLOCK_HZ - panels
         cache = 2 * 2 * (past + tokens) * shape.kv_heads * shape.head_dim
-        shared = (whole - alone) / costs.CORES + costs.WAKE_SECONDS
-        return alone + shared + cache / costs.MEMORY_BYTES_PER_SECOND
+        waits = costs.WAKE_SECONDS + costs.ATTENTION_PHASES * costs.PHASE_SECONDS
+        return rest + max(panels, cache / costs.MEMORY_BYTES_PER_SECOND) + waits
 
     def swiglu(self, tokens: int) -> float:
-        """Seconds of one layer's: the gates on all cores, their quantisation on one."""
-        columns = self.shape.intermediate
-        alone = costs.seconds("activations", columns, tokens)
-        shared = (costs.seconds("swiglu", columns, tokens) - alone) / costs.CORES
-        return alone + shared + tokens * costs.WAKE_SECONDS
+        """Seconds of one layer's, on all cores."""
+        spent = costs.seconds("swiglu", self.shape.intermediate, tokens)
+        return spent + costs.WAKE_SECONDS + costs.PHASE_SECONDS
 
     def norm(self, tokens: int, terms: int) -> float:
-        """Seconds of one norm."""
-        return costs.seconds("norm", self.shape.hidden, tokens, terms)
+        """Seconds of one norm; several tokens are shared between the cores."""
+        spent = costs.seconds("norm", self.shape.hidden, tokens, terms)
+        return spent + (costs.WAKE_SECONDS if tokens > 1 else 0)
 
     def a_pass(self, phase: str, past: float, tokens: int) -> list[Operation]:
         """All operations of a pass, in the order in which a token meets them."""
         shape, layers = self.shape, self.shape.layers
         terms = 2 if self.config.tokens > 1 else 1
         listed = [
+            self.python("pass", costs.PASS_SECONDS),
             self.kernel("embedding", 1, costs.seconds("gather", shape.hidden, tokens)),
             self.kernel("norm, qkv", layers, self.norm(tokens, terms)),
             self.matmul(phase, "qkv", layers, tokens),
@@ -215,17 +257,46 @@ class _Maker:
         ]
         if phase == "prefill":
             return listed
-        listed.append(self.kernel("norm, head", 1, self.norm(tokens, terms)))
+        chosen = self.head == "two-step"  # whose proposals take one term
+        listed.append(self.kernel("norm, head", 1, self.norm(tokens, 1 if chosen else terms)))
         listed.append(self.matmul(phase, "head", 1, tokens))
-        if self.head == "two-step":
+        if chosen:
             rows = min(TOP_K_MAX, shape.vocabulary)
             spent = costs.seconds("rescore", shape.hidden, tokens, rows)
             listed.append(self.kernel("rescoring", 1, spent))
+            spent = costs.seconds("largest", rows)
         else:
             spent = costs.seconds("results", shape.vocabulary, tokens)
-            spent += costs.seconds("largest", shape.vocabulary, memory_bytes=4 * shape.vocabulary)
-            listed.append(self.kernel("choice", 1, spent))
+            listed.append(self.kernel("logits", 1, spent))
+            spent = costs.seconds("largest", shape.vocabulary, memory_bytes=4 * shape.vocabulary)
+        listed.append(self.kernel("choice", tokens, spent))
+        listed.append(self.python("token", tokens * costs.TOKEN_SECONDS))
         return listed
+
+    def turn(self, operations: list[Operation], passes: int) -> Turn:
+        """Time of one pass of prefill, or of two that take turns, each of these operations.
+
+        The order is the runtime's. A list costs the processor half of its launch before and half
+        after the fabric works on it.
+        """
+        each = {one.name: one for one in operations}
+        alone = passes * each["embedding"].seconds + each["pass"].seconds
+        now, fabric = 0.0, 0.0
+        ends: dict[tuple[int, int], float] = {}
+        for what, lane, matmul in events(len(LAYER) * self.shape.layers, passes):
+            kernel, name = LAYER[matmul % len(LAYER)]
+            one = each[kernel] if what == "kernel" else each[name]
+            arm, whole = one.arm_seconds / one.count, one.seconds / one.count
+            if what == "kernel" or (what == "start" and one.place == "cpu"):
+                now += whole
+            elif one.place == "fabric":
+                now = max(now, ends.get((lane, matmul), 0.0)) + arm / 2
+                if what == "start":
+                    ends[lane, matmul] = now + whole - arm
+                    fabric += whole - arm
+        processor = passes * sum(one.arm_seconds for one in operations)
+        processor -= (passes - 1) * each["pass"].seconds
+        return Turn(passes, alone + now, fabric, processor)
 
 
 def plan(
@@ -252,11 +323,10 @@ def plan(
         raise PlanError(f"context and prompt must be 1 or more, got {context} and {prompt}")
     maker = _Maker(shape, config, head, group, overrides)
     tokens = min(config.tokens, prompt)
+    prefill = maker.a_pass("prefill", depth + max(0.0, (prompt - tokens) / 2), tokens)
     return Plan(
-        name, config, head, context, prompt,
-        tuple(maker.a_pass("decode", context, 1)),
-        tuple(maker.a_pass("prefill", depth + max(0.0, (prompt - tokens) / 2), tokens)),
-        tokens, overrides,
+        name, config, head, context, prompt, tuple(maker.a_pass("decode", context, 1)),
+        tuple(prefill), tokens, maker.turn(prefill, 2 if prompt > tokens else 1), overrides,
     )  # fmt: skip
 
 

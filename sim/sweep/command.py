@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sim.sweep import plan, table
+from sim.sweep import plan, report, table
+from sim.sweep.cluster import Cluster
 from sim.sweep.local import Local
 from sim.sweep.names import SweepError
 from sim.sweep.progress import Report
@@ -32,6 +33,13 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes; all processors if not given.")
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="A dask.distributed scheduler, tcp://HOST:8786; local processes if not given.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     only_estimate: Annotated[
         bool, typer.Option("--estimate", help="Leave the dearer stages of the file out.")
     ] = False,
@@ -47,11 +55,13 @@ def sweep(
     \b
     results.sqlite   one row per point and stage: figures, status, reason, versions, seed, time
     results.csv      the same as a table, without times; results.json with every configuration
+    report.html      Pareto fronts, roofline, heat maps, resources, stalls, errors, the table
 
     \b
     Examples:
       hwgen sweep benches/sweeps/standard.toml -o build/standard
       hwgen sweep my.toml -o build/mine --estimate --workers 1
+      hwgen sweep my.toml -o build/mine --scheduler tcp://head:8786
 
     \b
     A file:
@@ -72,10 +82,10 @@ def sweep(
     if only_estimate:
         asked = plan.only_estimate(asked)
     errors = Console(stderr=True)
-    with _stores(output, no_cache) as (store, kept), _scheduler(workers) as scheduler:
-        with Report(errors) as report:
-            done = run(asked, store, kept, scheduler, report)
-        paths = table.write(done, output)
+    with _stores(output, no_cache) as (store, kept), _scheduler(workers, scheduler) as runner:
+        with Report(errors) as progress:
+            done = run(asked, store, kept, runner, progress)
+        paths = [*table.write(done, output), report.write(done, output)]
     if as_json:
         typer.echo(_as_json(done, paths))
         return
@@ -95,12 +105,14 @@ def _stores(output: Path, no_cache: bool) -> Iterator[tuple[Store, Store | None]
 
 
 @contextlib.contextmanager
-def _scheduler(workers: int | None) -> Iterator[Scheduler]:
-    local = Local(workers)
+def _scheduler(workers: int | None, address: str | None) -> Iterator[Scheduler]:
+    if address is not None and workers is not None:
+        raise SweepError("--workers are of this machine: leave it out with --scheduler")
+    runner = Local(workers) if address is None else Cluster(address)
     try:
-        yield local
+        yield runner
     finally:
-        local.close()
+        runner.close()
 
 
 def _as_json(done: Done, paths: list[Path]) -> str:

@@ -67,12 +67,13 @@ def _speed(config: Config, workload: Workload) -> dict[str, float]:
     hertz = config.clock_mhz * 1e6
     jobs = fabric.matmuls(config, workload, workload.pass_tokens, True)
     decode, read, products = fabric.spent(config, jobs, rate)
-    more = fabric.matmuls(config, workload, beside.prefill_tokens, False)
+    vectors = fabric.prefill_tokens(config, workload)
+    more = fabric.matmuls(config, workload, vectors, False)
     prefill, prefill_read, prefill_products = fabric.spent(config, more, rate)
     seconds = decode / hertz + beside.decode
     return {
         "tokens_per_second": workload.pass_tokens / seconds,
-        "prefill_tokens_per_second": beside.prefill_tokens / (prefill / hertz + beside.prefill),
+        "prefill_tokens_per_second": vectors / (prefill / hertz + beside.prefill),
         "fabric_tokens_per_second": workload.pass_tokens * hertz / decode,
         "gb_per_second": read / decode * hertz / 1e9,
         "decode_fabric_ms": decode / hertz * 1e3,

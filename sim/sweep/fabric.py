@@ -66,6 +66,11 @@ def matmuls(config: Config, workload: Workload, tokens: int, head: bool) -> list
     return found
 
 
+def prefill_tokens(config: Config, workload: Workload) -> int:
+    """Of a pass of prefill."""
+    return min(config.tokens, workload.prompt)
+
+
 def spent(config: Config, jobs: list[Matmul], rate: MemoryRate) -> tuple[float, float, float]:
     """Cycles, bytes read and multiplications of a pass."""
     total = read = products = 0.0

@@ -25,8 +25,6 @@ class Overhead:
 
     decode: float
     prefill: float
-    prefill_tokens: int
-    """Of a pass of prefill."""
 
 
 @lru_cache(maxsize=4096)
@@ -50,7 +48,6 @@ def overhead(workload: Workload, tokens: int) -> Overhead:
     return Overhead(
         max(0.0, decode - _streaming(workload, tokens, workload.pass_tokens, True)),
         max(0.0, prefill - _streaming(workload, tokens, plan.pass_tokens, False)),
-        plan.pass_tokens,
     )
 
 

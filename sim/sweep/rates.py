@@ -36,7 +36,7 @@ def rate(wanted: Key) -> MemoryRate:
     values, memory = wanted
     config = Config(**dict(zip(FIELDS, values, strict=True)))  # type: ignore[arg-type]
     timed = memories.load(memory)
-    identity = [values, timed.as_dict() if timed else memory, sources("estimate")]
+    identity = [values, timed.as_dict() if timed else memory, sources("rates")]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     kept = cache_directory().parent / "sweep" / "rates" / f"{name}.json"
     if kept.is_file():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sim.sweep import optimise, prune, tasks
+from sim.sweep import fabric, optimise, prune, tasks
 from sim.sweep.names import SweepError
 from sim.sweep.plan import Stage, Sweep
 from sim.sweep.point import Point
@@ -40,11 +40,18 @@ class Done:
     def figures(self, point: Point) -> dict[str, Any]:
         """What is known of a point: the estimate, under what dearer stages found."""
         found: dict[str, Any] = {}
-        for stage in self.rows.values():
-            row = stage.get(point.key)
+        for stage, rows in self.rows.items():
+            row = rows.get(point.key)
             if row is not None and row.status == "ok":
-                found |= row.figures
+                found |= self.stage_figures(point, stage)
         return found
+
+    def stage_figures(self, point: Point, stage: str) -> dict[str, Any]:
+        """Figures of one stage; the simulated cycles with the tokens per second that they make."""
+        figures = dict(self.rows[stage][point.key].figures)
+        if "decode_cycles" in figures:
+            figures |= _speeds(point, figures, self.rows["estimate"][point.key].figures)
+        return figures
 
     def stages_passed(self, point: Point) -> int:
         """How many stages a point went through with a result."""
@@ -190,6 +197,18 @@ class _Runner:
         kept = self._store.finished(row.digest for row in rows.values())
         rows |= {row.key: row for row in kept.values()}
         return chosen + [free[index] for index in inside], rows
+
+
+def _speeds(point: Point, ran: Mapping[str, Any], estimated: Mapping[str, Any]) -> dict[str, float]:
+    """Tokens per second of simulated cycles and what the estimate says of the processor."""
+    per_ms = point.config.clock_mhz * 1e3
+    vectors = fabric.prefill_tokens(point.config, point.workload)
+    decode = ran["decode_cycles"] / per_ms + estimated["decode_processor_ms"]
+    prefill = ran["prefill_cycles"] / per_ms + estimated["prefill_processor_ms"]
+    return {
+        "tokens_per_second": round(1e3 * point.workload.pass_tokens / decode, 4),
+        "prefill_tokens_per_second": round(1e3 * vectors / prefill, 4),
+    }
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:

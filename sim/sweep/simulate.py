@@ -18,7 +18,6 @@ from sim import memory as memories
 from sim.cycles import MemoryRate
 from sim.sweep import fabric, rates
 from sim.sweep.fabric import Matmul
-from sim.sweep.overhead import overhead
 from sim.sweep.point import Point
 from sim.timing import Runner
 from sim.workload import Operation
@@ -45,7 +44,8 @@ class Ran:
 
 
 def run(point: Point, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Speed by simulation; the rest of a point's figures is as estimated.
+    """Cycles of a pass of decode and of one of prefill by simulation. What the processor adds comes
+    when the stages' figures are joined (``sim.sweep.run``), so that these hold whatever that costs.
 
     Raises:
         MismatchError: a byte of memory is wrong.
@@ -54,11 +54,10 @@ def run(point: Point, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
     config = dataclasses.replace(device.simulated(point.config), name="point")
     task = point.workload
     rate = rates.rate(rates.key(config, task.memory))
-    beside = overhead(task, config.tokens)
     timing = memories.load(task.memory)
     passes = [
         fabric.matmuls(config, task, task.pass_tokens, True),
-        fabric.matmuls(config, task, beside.prefill_tokens, False),
+        fabric.matmuls(config, task, fabric.prefill_tokens(config, task), False),
     ]
     most = SAMPLE_BEATS if options["shapes"] == "sampled" else None
     samples = [[sample(job, most) for job in jobs] for jobs in passes]
@@ -70,11 +69,9 @@ def run(point: Point, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
         prefill = _pass(runner, len(samples[0]), passes[1], samples[1], rate)
         runner.check()
     hertz = config.clock_mhz * 1e6
-    seconds = decode.cycles / hertz + beside.decode
-    slower = prefill.cycles / hertz + beside.prefill
     return {
-        "tokens_per_second": round(task.pass_tokens / seconds, 4),
-        "prefill_tokens_per_second": round(beside.prefill_tokens / slower, 4),
+        "decode_cycles": round(decode.cycles),
+        "prefill_cycles": round(prefill.cycles),
         "fabric_tokens_per_second": round(task.pass_tokens * hertz / decode.cycles, 4),
         "simulated_cycles": decode.simulated_cycles + prefill.simulated_cycles,
         "decode_error": round(decode.estimated / decode.cycles - 1, 5),

@@ -22,6 +22,9 @@ from sim.sweep.point import Point
 from sim.sweep.run import Done, describe, recommend
 from spec.files import OutputError, write_whole
 
+SCHEMA = 1
+"""Of ``results.json``."""
+
 SHOWN = 10
 """Points in the terminal's table."""
 
@@ -42,7 +45,7 @@ def rows(done: Done) -> list[dict[str, Any]]:
                 "position": "baseline" if point.position < 0 else point.position,
                 **swept, "stage": stage, "label": LABELS[stage], "status": row.status,
                 "reason": row.reason, "seed": row.seed, "digest": row.digest,
-                **{name: value for name, value in row.figures.items()
+                **{name: value for name, value in done.stage_figures(point, stage).items()
                    if not isinstance(value, dict | list)},
             })  # fmt: skip
     return found
@@ -62,10 +65,12 @@ def write(done: Done, directory: Path) -> list[Path]:
     writer.writerows(listed)
     whole = answer(done) | {
         "rows": [
-            {"position": point.position, "config": vars(point.config),
+            {"position": point.position, "key": point.key, "values": dict(point.values),
+             "config": vars(point.config),
              "workload": vars(point.workload), "stage": stage, "label": LABELS[stage],
              "status": row.status, "reason": row.reason, "seed": row.seed,
-             "versions": dict(row.versions), "digest": row.digest, "figures": dict(row.figures)}
+             "versions": dict(row.versions), "digest": row.digest,
+             "figures": done.stage_figures(point, stage)}
             for point in done.points for stage, by_key in done.rows.items()
             for row in [by_key[point.key]]
         ],
@@ -82,6 +87,7 @@ def answer(done: Done) -> dict[str, Any]:
         for stage, by_key in done.rows.items()
     }
     return {
+        "schema": SCHEMA,
         "sweep": describe(done.sweep),
         "labels": {stage: LABELS[stage] for stage in done.rows},
         "counts": counts,

@@ -17,22 +17,31 @@ from spec.errors import ToolError
 
 ROOT = Path(__file__).parents[2]
 
-MODEL = ("spec/*.py", "sim/area.py", "sim/cycles.py", "sim/timing.py", "sim/traffic.py",
-         "sim/memory*.py", "sim/workload.py", "sim/harness/*", "host/plan/*",
-         "sim/sweep/estimate.py", "sim/sweep/rates.py", "sim/sweep/overhead.py",
-         "sim/sweep/energy.py")  # fmt: skip
-"""Of the analytic models."""
+RATES = ("sim/timing.py", "sim/traffic.py", "sim/memory*.py", "sim/harness/*",
+         "sim/sweep/rates.py")  # fmt: skip
+"""Of a memory's rate."""
+
+FABRIC = (*RATES, "spec/*.py", "sim/cycles.py", "sim/workload.py", "sim/sweep/fabric.py")
+"""Of the analytic model of cycles."""
 
 DESIGN = ("spec/*.py", "hwgen/*.py")
 """Of the Verilog."""
 
 SOURCES = {
-    "estimate": MODEL,
-    "simulate": (*MODEL, *DESIGN, "sim/build.py", "sim/device.py", "sim/sweep/simulate.py"),
+    "rates": RATES,
+    "estimate": (
+        *FABRIC,
+        "sim/area.py",
+        "host/plan/*",
+        "sim/sweep/estimate.py",
+        "sim/sweep/overhead.py",
+        "sim/sweep/energy.py",
+    ),
+    "simulate": (*FABRIC, *DESIGN, "sim/build.py", "sim/device.py", "sim/sweep/simulate.py"),
     "synth": (*DESIGN, "hwgen/synthesis/*.py", "sim/sweep/synth.py"),
     "build": (*DESIGN, "hwgen/board/**/*", "sim/sweep/build.py"),
 }
-"""By stage, the files whose contents decide a result."""
+"""By stage, and for the memories' rates, the files whose contents decide a result."""
 
 TOOLS = {
     "estimate": (),

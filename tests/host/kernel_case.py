@@ -16,7 +16,7 @@ import numpy as np
 
 from host import kernels
 from host.forward.attention import attend
-from host.forward.buffers import padded, plain_sinks, plain_sources
+from host.forward.buffers import padded, padded_rows, plain_sinks, plain_sources
 from host.forward.cache import FORMATS, KvCache
 from host.forward.norm import rms_norm, swiglu
 from host.forward.rope import Rope
@@ -120,9 +120,9 @@ def norm(seed: int) -> Call:
     count = tokens - first
     hidden, added = floats(rng, tokens, columns), floats(rng, tokens, columns)
     weight, out = floats(rng, columns), np.zeros((tokens, columns), np.float32)
-    row, before = padded(columns), hidden.copy()
+    row, before = padded_rows(tokens, columns), hidden.copy()
     sources, sinks = plain_sources(added), plain_sinks(out)
-    call = Norm(columns=columns, epsilon=1e-5)
+    call = Norm(columns=columns, epsilon=1e-5, threads=1 + seed % 3)
     call.hold(hidden=hidden, weight=weight, previous=sources, next=sinks, scratch=row)
 
     def check() -> None:
@@ -140,17 +140,17 @@ def activation(seed: int) -> Call:
     rng = np.random.default_rng(seed)
     tokens, columns = int(rng.integers(1, 9)), int(rng.choice([7, 64, 500]))
     joined = floats(rng, tokens, 2 * columns) * np.float32(rng.choice([1, 10]))
-    out, row = np.zeros((tokens, columns), np.float32), padded(columns)
-    gates = np.zeros(2 * columns, np.float32)
+    out, row = np.zeros((tokens, columns), np.float32), padded_rows(tokens, columns)
+    exponents = np.zeros((tokens, blockfloat.blocks(columns)), np.int32)
     sources, sinks = plain_sources(joined), plain_sinks(out)
     call = Swiglu(columns=columns, threads=2)
-    call.hold(gate_up=sources, next=sinks, scratch=row, gates=gates)
+    call.hold(gate_up=sources, next=sinks, scratch=row, exponents=exponents)
 
     def check() -> None:
         np.testing.assert_allclose(out, swiglu(joined), rtol=2e-6, atol=1e-30)
 
-    return Call("swiglu", [call, tokens], [call, joined, out, row, gates, sources, sinks], check,
-                [out])  # fmt: skip
+    buffers = [call, joined, out, row, exponents, sources, sinks]
+    return Call("swiglu", [call, tokens], buffers, check, [out])
 
 
 BOUNDS = {"fp32": 3e-6, "fp16": 2e-3, "int8": 3e-2}
@@ -174,10 +174,10 @@ def attention(seed: int) -> Call:
     queries = model.heads * head_dim
     out = np.zeros((64, queries), np.float32)
     space = [np.zeros(size, np.float32) for size in (
-        width, 64 * queries, 64 * model.heads * cache.positions, 64 * model.heads,
+        64 * queries, 64 * model.heads * (cache.positions + 16), 64 * model.heads,
         64 * model.heads * (-(-head_dim // 16) * 16),
     )]  # fmt: skip
-    row = padded(queries)
+    rows = padded_rows(tokens, queries)
     call = Attention(
         context=cache.positions, heads=model.heads, kv_heads=kv_heads, head_dim=head_dim,
         format=list(FORMATS).index(kind), threads=1 + seed % 3, query_scale=head_dim**-0.5,
@@ -186,8 +186,8 @@ def attention(seed: int) -> Call:
     sources, sinks = plain_sources(joined), plain_sinks(out)
     call.hold(
         joined=sources, next=sinks, bias=bias, cosines=rope.cosines, sines=rope.sines,
-        keys=cache.keys, values=cache.values, row=row, joined_row=space[0], queries=space[1],
-        scores=space[2], sums=space[3], mixed=space[4],
+        keys=cache.keys, values=cache.values, rows=rows, queries=space[0], scores=space[1],
+        shares=space[2], mixed=space[3],
         key_scales=cache.key_scales if quantised else None,
         value_scales=cache.value_scales if quantised else None,
     )  # fmt: skip
@@ -214,7 +214,7 @@ def attention(seed: int) -> Call:
         assert error < min(bound, 2.0), (error, bound)
 
     arrays = [cache.keys, cache.values, cache.key_scales, cache.value_scales]
-    buffers = [call, joined, out, row, sources, sinks, rope.cosines, rope.sines, *space, *arrays]
+    buffers = [call, joined, out, rows, sources, sinks, rope.cosines, rope.sines, *space, *arrays]
     buffers += [] if bias is None else [bias]
     outputs = [out, *arrays] if quantised else [out, *arrays[:2]]
     return Call("attend", [call, tokens, start], buffers, check, outputs)

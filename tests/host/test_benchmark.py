@@ -44,10 +44,11 @@ def test_figures_by_hand():
     row = Row(Case("tg", 6, 0), Timed((1.0, 2.0)), 30.5)
     assert row.mean == 4.5 and row.deviation == pytest.approx(1.5 * 2**0.5)
     assert Row(row.case, Timed((2.0,)), None).deviation == 0
-    assert "| cpu | tg6 | 4.50 ± 2.12 | 30.5 | 1.00 | 0 | 0 |" in render([row], "cpu", "off", "md")
-    (told,) = json.loads(render([row], "cpu", "off", "json"))
+    table = render([row], "cpu", "int8", "off", "md")
+    assert "| cpu | int8 | tg6 | 4.50 ± 2.12 | 30.5 | 1.00 | 0 | 0 |" in table
+    (told,) = json.loads(render([row], "cpu", "int8", "off", "json"))
     assert told["tokens_per_second"] == 4.5 and told["board_label"] == "modelled"
-    (line,) = csv.DictReader(io.StringIO(render([row], "cpu", "off", "csv")))
+    (line,) = csv.DictReader(io.StringIO(render([row], "cpu", "int8", "off", "csv")))
     assert line["test"] == "tg6" and float(line["deviation"]) == 2.121
 
 
@@ -63,7 +64,7 @@ def test_written_tokens_with_guesses(depth):
     assert tally is not None and tally.tokens == 30 and tally.accepted == 30 - tally.passes > 0
     spent = (3 + BOOKKEEPING_SECONDS) * tally.passes + tally.guessed
     assert row.modelled == pytest.approx(30 / spent)
-    assert row.as_dict("cpu", "7")["tokens_per_pass"] == round(30 / tally.passes, 3)
+    assert row.as_dict("cpu", "int8", "7")["tokens_per_pass"] == round(30 / tally.passes, 3)
     assert board_speed(timed, case, None) is None
     prompt = run(model, Case("pp", 6, depth), 1, guesser=Guesser(7, None))
     assert prompt.text is None and Row(Case("pp", 6, depth), prompt, None).guesses("7") is None

@@ -36,6 +36,8 @@ class Cache:
 class Parrot:
     """A model whose logits follow from the last two tokens, so that it often repeats itself."""
 
+    listed = None
+
     def __init__(self, seed: int, context: int, spread: float = 3.0) -> None:
         self.cache = Cache(context)
         self.seed, self.spread = seed, spread

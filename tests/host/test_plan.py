@@ -11,7 +11,7 @@ import pytest
 import host.device.cpu
 import sim.golden_device
 from host.plan import costs, fabric
-from host.plan.planner import MATMULS, PlanError, plan
+from host.plan.planner import LAYER, MATMULS, Operation, PlanError, Turn, _Maker, plan
 from host.sampling import Sampling
 from host.session import Session
 from spec.config import KV260, TINY
@@ -43,9 +43,34 @@ def test_figures_add_up(name, head):
             assert one.place == "fabric" or one.arm_seconds == one.seconds
             assert one.label in ("simulated", "modelled", "assumed")
     assert 1 / made.decode_tokens_per_second == pytest.approx(sum(o.seconds for o in made.decode))
+    turn, alone = made.turn, sum(one.seconds for one in made.prefill)
+    assert turn.passes == 2
+    assert turn.arm_seconds == pytest.approx(
+        2 * sum(one.arm_seconds for one in made.prefill) - made.prefill[0].seconds
+    )
+    assert max(turn.fabric_seconds, turn.arm_seconds) < turn.seconds < 2 * alone
     assert [one.name for one in made.decode if one.name in MATMULS] == list(MATMULS)
     told = json.loads(json.dumps(made.as_dict()))
-    assert told["decode_tokens_per_second"] > 0 and told["operations"][0]["name"] == "embedding"
+    assert told["decode_tokens_per_second"] > 0 and told["operations"][0]["name"] == "pass"
+
+
+def test_a_short_prompt_is_one_pass():
+    made = plan("q", QWEN, KV260, 512, 8)
+    assert made.turn.passes == 1
+    assert made.turn.seconds == pytest.approx(sum(one.seconds for one in made.prefill))
+
+
+def test_turns_are_timed_by_hand():
+    """One layer on an engine that takes 3 s for each matmul, the processor 1 s for each kernel."""
+    maker = _Maker(dataclasses.replace(QWEN, layers=1), KV260, "int8", 64, {})
+    listed = [Operation(name, 1, "cpu", 0.0, 0.0, "", "") for name in ("pass", "embedding")]
+    for kernel, matmul in LAYER:
+        listed.append(Operation(kernel, 1, "cpu", 1.0, 1.0, "", ""))
+        listed.append(Operation(matmul, 1, "fabric", 3.0, 0.0, "", ""))
+    assert maker.turn(listed, 1) == Turn(1, 16.0, 12.0, 4.0)
+    # The engine stands still for three kernels of the first pass, which is alone at the beginning,
+    # and for two of the second, which is alone at the end.
+    assert maker.turn(listed, 2) == Turn(2, 8 * 3.0 + 5 * 1.0, 24.0, 8.0)
 
 
 def test_context_slows_decode():

@@ -122,3 +122,17 @@ def test_minus_infinity_excludes():
     assert set(np.flatnonzero(draws(Sampling(5.0), logits))) == {0, 2, 4}
     with pytest.raises(SamplingError):
         Sampler(Sampling()).choose(np.full(4, -np.inf, np.float32))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_among_a_few_the_same_token_is_chosen(seed, temperature):
+    """Equal logits too."""
+    rng = np.random.default_rng(seed)
+    logits = np.full(500, -np.inf, np.float32)
+    ids = rng.permutation(500)[:64].astype(np.int32)
+    logits[ids] = rng.integers(-3, 4, 64)
+    settings = Sampling(temperature=temperature, top_k=40, top_p=0.9, seed=seed)
+    whole, few = Sampler(settings), Sampler(settings)
+    for _ in range(5):
+        assert whole.choose(logits) == few.choose_among(logits, ids)

@@ -102,7 +102,7 @@ def test_without_a_cost_table_the_board_is_left_out(session):
     row = task_benchmark.run(session, Letters(), CHAT, TASK, None, None)
     assert row.sums.passes == row.sums.tokens and row.sums.guessed == 0
     assert row.sums.as_dict()["board_tokens_per_second"] is None
-    assert render([row], "cpu", "off", "md").count(" - |") >= 3
+    assert render([row], "cpu", "int8", "off", "md").count(" - |") >= 3
 
 
 def test_an_answer_that_guessing_changed_is_an_error(session, monkeypatch):
@@ -133,7 +133,7 @@ def test_sums_by_hand():
     assert list(found) == ["chat", "summary", "quoting kinds", "other kinds", "all"]
     assert found["chat"].sums == Sums(30, 28, 6, 2, 4.0, 3.0, 3.0, 2.8)
     assert found["other kinds"].sums == found["chat"].sums
-    everything = found["all"].as_dict("cpu", "auto")
+    everything = found["all"].as_dict("cpu", "int8", "auto")
     assert everything["prompt"] == 60 and everything["tokens_per_pass"] == round(60 / 38, 3)
     assert everything["board_gain"] == 1.5 and everything["board_tokens_per_second"] == 15
     assert everything["plain_tokens_per_second"] == round(60 / 7, 3)
@@ -141,13 +141,13 @@ def test_sums_by_hand():
 
 
 def test_tables():
-    text = render(ROWS, "cpu", "auto", "md")
+    text = render(ROWS, "cpu", "int8", "auto", "md")
     assert "| summary: three | 30 | 3.00 | 20 | 5 | 10.00 | 20.00 | 10.00 | 25.00 | 2.50 |" in text
     assert "| **all** | 60 |" in text
-    told = json.loads(render(ROWS, "cpu", "auto", "json"))
+    told = json.loads(render(ROWS, "cpu", "int8", "auto", "json"))
     assert [row["task"] for row in told["tasks"]] == ["one", "two", "three"]
     assert told["summaries"][-1]["board_gain"] == 1.5
-    listed = list(csv.DictReader(io.StringIO(render(ROWS, "golden", "3", "csv"))))
+    listed = list(csv.DictReader(io.StringIO(render(ROWS, "golden", "int8", "3", "csv"))))
     assert len(listed) == 8 and {row["device"] for row in listed} == {"golden"}
 
 

@@ -270,7 +270,7 @@ def test_no_worker_outlives_its_sweep(tmp_path: Path) -> None:
         time.sleep(0.05)
     ran.send_signal(signal.SIGKILL)
     ran.communicate()
-    workers = {int(path.name.split("-")[1]) for path in (tmp_path / "calls").iterdir()}
+    workers = {int(path.name.rsplit("-", 2)[1]) for path in (tmp_path / "calls").iterdir()}
     assert workers
     while any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers):
         assert time.monotonic() < limit
