@@ -39,7 +39,7 @@ test-all: setup .venv/.$(DEMO_MODEL) ## the tests, the slow ones and the compari
 	python -m pytest -n $(JOBS) -m "slow or not slow" --junitxml=build/junit.xml --bins-goal 95 \
 		$(PYTEST)
 
-baselines: setup ## the cycles that tests/baselines holds, measured again
+baselines: setup ## the quick figures of tests/baselines, found again
 	python -m tests.sim.budgets
 
 line-coverage: setup ## lines of spec, sim.golden and host that the tests run; less than 90 % fails

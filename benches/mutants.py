@@ -63,7 +63,7 @@ def sample(config: Config, count: int, seed: int) -> tuple[str, list[Mutant]]:
     """Verilog of the design with ``count`` mutants, drawn evenly over its modules."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        flatten(config, directory, LIST.format(count=CANDIDATES, seed=seed))
+        flatten(generate.rtlil(config), directory, LIST.format(count=CANDIDATES, seed=seed))
         mutants = _drawn((directory / "list.txt").read_text().splitlines(), count, seed)
         width = count.bit_length()
         commands = [
@@ -77,9 +77,9 @@ def sample(config: Config, count: int, seed: int) -> tuple[str, list[Mutant]]:
     return verilog + _wrapper(config, width), mutants
 
 
-def flatten(config: Config, directory: Path, further: str) -> None:
-    """Flattens the design in ``directory``, then lets Yosys do something further with it."""
-    (directory / "design.il").write_text(generate.rtlil(config))
+def flatten(text: str, directory: Path, further: str) -> None:
+    """Flattens RTLIL in ``directory``, then lets Yosys do something further with it."""
+    (directory / "design.il").write_text(text)
     yosys.find().run(PREPARE.format(source="design.il") + further, directory)
 
 

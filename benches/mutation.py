@@ -1,7 +1,8 @@
 """Mutation score: how many changes of the design the vectors notice.
 
 ``python -m benches.mutation [COUNT] [SEED] [NUMBER ...]`` prints a JSON line for each mutant, or
-for those with the numbers, then the score.
+for those with the numbers, then the scores: killed of all (``raw_score``), and of those that
+``benches.equivalence`` does not prove to be the same design (``score``).
 The vectors are those of ``benches.mutation_vectors``.
 """
 
@@ -13,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from benches import equivalence
 from benches.mutants import Mutant, sample
-from benches.mutation_vectors import CONFIG, LargeSubject, Observed, Subject, vectors
+from benches.mutation_subject import CONFIG, LargeSubject, Observed, Subject
+from benches.mutation_vectors import vectors
 from spec.errors import DeviceError, exit_with_sentence
 
 COUNT, SEED = 240, 1
@@ -68,15 +71,19 @@ def main() -> None:
     given = [int(text) for text in sys.argv[1:]]
     count, seed = (*given, *(COUNT, SEED)[len(given) :])[:2]
     start = time.monotonic()
-    killed = total = 0
+    killed = proved = total = 0
+    prover = equivalence.Prover(equivalence.flattened(CONFIG))
     for mutant, by in run(count, seed, given[2:]):
+        proof = None if by else prover.prove(mutant)
         total += 1
         killed += bool(by)
+        proved += proof is not None
         line = {"bench": "mutation", **dataclasses.asdict(mutant), "killed": by}
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line | {"proved": str(proof) if proof else ""}), flush=True)
     print(json.dumps({
-        "bench": "mutation", "label": "simulated", "seed": seed, "mutants": total, "killed": killed,
-        "score": round(killed / total, 4), "seconds": round(time.monotonic() - start),
+        "bench": "mutation", "label": "simulated, proved", "seed": seed, "mutants": total,
+        "killed": killed, "raw_score": round(killed / total, 4), "equivalent": proved,
+        "score": round(killed / (total - proved), 4), "seconds": round(time.monotonic() - start),
     }))  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the mutation score's vectors are, and the device that they run on.
+"""The vectors of the mutation score.
 
 They are those of the device's tests in a compact form: matmuls of all formats against golden, the
 same with random pauses, every register, every error and the recovery from it, cycles and counters
@@ -7,171 +7,15 @@ as without a mutant; then the long ones, which need a matrix of their own or man
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import zlib
 from collections.abc import Callable, Iterator
-from unittest import mock
 
 import numpy as np
 
-from benches.mutants import SELECT_OFFSET
-from host.weights import Quantised
-from sim import cases, device, source
-from spec import commands, numeric, registers
-from spec.config import TINY, Config
-from spec.errors import DeviceError
-from tests.sim.rtl_bench import Bench, Job
-
-CONFIG = dataclasses.replace(
-    TINY, name="mutants", ports=2, port_bits=64, tokens=3, group=32, burst_beats=8, outstanding=4
-)
-"""Small, with more than one of everything."""
-
-WATCHDOG = 3000
-
-MANY = 20_000
-"""Rows of a matrix that only a top-k is asked of."""
-
-MOST = 742_720
-"""Rows of the largest matrix: bit 19 of a row and bit 20 of the beats of its results are set."""
-
-LONG = 270_000
-"""Cycles that one place is blocked: bit 18 of a counter is set."""
-
-Observed = list[object]
-
-
-def dense(rows: int, columns: int, bits: int, group: int, tokens: int, seed: int) -> cases.Case:
-    """A matmul in which every bit of every operand takes both values, often."""
-    random = np.random.default_rng([seed, rows, columns])
-    groups = (rows, columns // group)
-    low, high = (0, 16) if bits == 4 else (-128, 128)
-    values = random.integers(low, high, (rows, columns))
-    zeros = random.integers(0, 16, groups).astype(np.uint8) if bits == 4 else None
-    scales = random.integers(0, cases.LARGEST_SCALE, groups).astype(np.uint16).view(np.float16)
-    blocks = (tokens, -(-columns // numeric.BLOCK))
-    return cases.Case(
-        Quantised(bits, group, values.astype(np.uint8 if bits == 4 else np.int8), scales, zeros),
-        random.integers(-40, 30, tokens).astype(np.int8),
-        random.integers(0, numeric.SHIFT_MAX + 1, blocks).astype(np.uint8),
-        random.integers(-127, 128, (tokens, columns)).astype(np.int8),
-    )
-
-
-def close(rows: int, tokens: int, seed: int) -> cases.Case:
-    """A matmul whose results share sign and exponent, so that a choice hangs on the low bits."""
-    random = np.random.default_rng([seed, rows])
-    values = random.integers(-20, 21, (rows, 32)).astype(np.int8)
-    mantissas = random.integers(-127, 128, (tokens, 32)).astype(np.int8)
-    values[:, 0], mantissas[:, 0] = 127, [127, -127, 127][:tokens]
-    return cases.Case(
-        Quantised(8, 32, values, np.ones((rows, 1), np.float16), None),
-        np.arange(tokens).astype(np.int8), np.zeros((tokens, 1), np.uint8), mantissas,
-    )  # fmt: skip
-
-
-def largest(tokens: int) -> cases.Case:
-    """A matmul of ``MOST`` rows of which few, with numbers of many bits, are chosen."""
-    random = np.random.default_rng(21)
-    values = random.integers(0, 16, (MOST, 32), np.uint8)
-    scales = np.full((MOST, 1), 0.125, np.float16)
-    scales[random.integers(1 << 18, MOST, 300)] *= 64
-    return cases.Case(
-        Quantised(4, 32, values, scales, random.integers(0, 16, (MOST, 1), np.uint8)),
-        np.zeros(tokens, np.int8), np.zeros((tokens, 1), np.uint8),
-        random.integers(-127, 128, (tokens, 32)).astype(np.int8),
-    )  # fmt: skip
-
-
-class Subject:
-    """The device that holds the mutants, without or with pauses on every channel."""
-
-    def __init__(self, config: Config, verilog: str, stall_seed: int | None) -> None:
-        self.config, self.verilog, self.stall_seed = config, verilog, stall_seed
-        self.bench = self._open()
-
-    def _open(self) -> Bench:
-        tokens = self.config.tokens
-        shapes = (
-            (20, 256, 4, 64, tokens, "fp32"), (40, 128, 8, 64, tokens, "bf16"),
-            (35, 384, 4, 128, 2, "fp32"), (17, 256, 4, 32, tokens, "fp32"),
-            (50, 256, 8, 32, tokens, "fp32"), (33, 1024, 4, 32, 1, "bf16"),
-            (64, 256, 4, 32, tokens, "fp32"), (48, 128, 8, 32, tokens, "fp32"),
-        )  # fmt: skip
-        jobs = [Job(dense(*shape, seed), fmt) for seed, (*shape, fmt) in enumerate(shapes)]
-        jobs += [Job(cases.draw(20, 256, 4, 64, tokens, seed)) for seed in range(4)]
-        jobs += [Job(close(rows, tokens, rows)) for rows in (130, 400, 350)]
-        jobs.append(Job(dense(MANY, 32, 8, 32, tokens, 20)))
-        bench = self._with(jobs)
-        top = (
-            (0, 4), (4, 50), (6, 24), (7, 12), (3, 2), (6, 64), (6, 34), (4, 18), (7, 10), (6, 46),
-            (8, 20), (9, 8), (12, 8), (13, 24), (14, 2), (13, 64), (14, 40), (12, 36),
-        )  # fmt: skip
-        self.top = bench.driver.prepare([(bench.handles[at], tokens, k) for at, k in top])
-        for command, (index, _) in zip(self.top.commands, top, strict=True):
-            command.activations.array[:] = bench.prepared.commands[index].activations.array
-        self.many = bench.driver.prepare([(bench.handles[-1], tokens, 64)])
-        source_values = bench.prepared.commands[-1].activations.array
-        self.many.commands[0].activations.array[:] = source_values
-        self.image = bench.device.memory.copy()
-        return bench
-
-    def _with(self, jobs: list[Job]) -> Bench:
-        with mock.patch.object(source, "verilog", lambda config: self.verilog):
-            return Bench(self.config, jobs, stall_seed=self.stall_seed)
-
-    def select(self, number: int) -> None:
-        """The design with one mutant, after a reset; memory as it was."""
-        # The pauses are drawn from a state that a reset does not bring back.
-        if self.bench.device.protocol_breaches or self.stall_seed is not None:
-            self.bench.close()
-            self.bench = self._open()
-        with contextlib.suppress(DeviceError):
-            self.bench.device.write_register(SELECT_OFFSET + number, 0)
-        self.bench.device.memory[:] = self.image
-        self.bench.device.clear_injections()
-        self.bench.device.reset()
-
-    def run(self, *, count: int | None = None) -> Observed:
-        """The list but for its last command: results, held error, counters, cycles."""
-        self.bench.spoil()
-        begin = self.bench.device.simulated_cycles
-        self.bench.start(count=len(self.bench.jobs) - 1 if count is None else count)
-        return [*self.end(), self.bench.device.simulated_cycles - begin]
-
-    def end(self) -> Observed:
-        """Waits, then all that can be seen; the held error is cleared, the engine ready."""
-        bench = self.bench
-        bench.device.wait(60)
-        held = [bench.driver.read(name) for name in HELD]
-        found = [command.results.array.tobytes() for command in bench.prepared.commands[:-1]]
-        counted = [bench.driver.read(name) for name in registers.COUNTERS]
-        for _ in range(200):
-            if not registers.decode("status", bench.driver.read("status"))["draining"]:
-                break
-        else:
-            bench.driver.write("control", registers.encode("control", give_up=1))
-            bench.device.step(100)
-        bench.clear()
-        return [*found, *held, *counted, *(bench.driver.read(name) for name in HELD)]
-
-
-class LargeSubject(Subject):
-    """The device with the largest matrix: results, then their top-k."""
-
-    def _open(self) -> Bench:
-        tokens = self.config.tokens
-        case = largest(tokens)
-        bench = self._with([Job(case)])
-        self.many = bench.driver.prepare([(bench.handles[0], tokens, 64)])
-        image = bench.prepared.commands[0].activations.array
-        self.many.commands[0].activations.array[:] = image
-        self.image = bench.device.memory.copy()
-        return bench
-
-
-HELD = ("status", "error", "error_address_low", "error_address_high")
+from benches.mutation_subject import HELD, LONG, WATCHDOG, LargeSubject, Subject
+from sim import device
+from spec import commands, layout, registers
+from spec.config import Config
 
 
 def see_registers(subject: Subject) -> Iterator[object]:
@@ -286,6 +130,32 @@ def see_waits(subject: Subject) -> Iterator[object]:
         bench.start(count=len(bench.jobs) - 1)
         bench.device.step(LONG)
         yield subject.end()
+    bench.driver.write("watchdog", LONG)
+    bench.device.clear_injections()
+    bench.device.inject(0, "late", 9, 0, device.NEVER)
+    bench.start(count=len(bench.jobs) - 1)
+    bench.device.step(LONG + 10_000)
+    yield subject.end()
+
+
+def see_shapes(subject: Subject) -> Iterator[object]:
+    """Whether shapes anywhere within the limits are begun, and those that are a bit off refused."""
+    bench = subject.bench
+    random = np.random.default_rng(11)
+    good = bench.prepared.buffer.array.copy()
+    for number in range(40):
+        now = bench.fields(bench.prepared, 0) | _shape(bench.config, random, 1 << 30)
+        now = _agreeing(bench.config, now)
+        if number % 4 == 3:
+            name = ("activation_beats", "weight_beats", "result_beats")[random.integers(3)]
+            now[name] ^= 1 << int(random.integers(now[name].bit_length()))
+        bench.set_fields(bench.prepared, 0, **now)
+        bench.start(bench.prepared.buffer.address, 1)
+        bench.device.step(1500)
+        yield [bench.driver.read(name) for name in (*HELD, *registers.COUNTERS)]
+        bench.driver.write("control", registers.encode("control", reset=1))
+        yield subject.end()
+        bench.prepared.buffer.array[:] = good
 
 
 def see_orders(subject: Subject) -> Iterator[object]:
@@ -326,7 +196,7 @@ def see_addresses(subject: Subject) -> Iterator[object]:
         yield subject.end()
         bench.prepared.buffer.array[:] = good
     for number in range(24):
-        now = bench.fields(bench.prepared, 0) | _shape(bench.config, random)
+        now = bench.fields(bench.prepared, 0) | _shape(bench.config, random, 256)
         outside = "weights" if number % 2 else "activations"
         now[outside] = int(random.integers(1 << 40)) & -commands.ALIGNMENT
         bench.set_fields(bench.prepared, 0, **_agreeing(bench.config, now))
@@ -338,15 +208,17 @@ def see_addresses(subject: Subject) -> Iterator[object]:
         yield subject.end()
 
 
-def _shape(config: Config, random: np.random.Generator) -> dict[str, int]:
+def _shape(config: Config, random: np.random.Generator, most_chunks: int) -> dict[str, int]:
     """A shape within the limits: few tiles of many chunks, or many of few."""
-    weights8, tiles = int(random.integers(2)), int(random.integers(1, 1 << random.integers(1, 9)))
+    bits = min(layout.MAX_ROWS // config.tile_rows, most_chunks).bit_length() - 1
+    weights8 = int(random.integers(2))
+    tiles = int(random.integers(1, (1 << random.integers(1, bits + 1)) + 1))
     most = config.max_k // (config.span if weights8 else config.lanes)
     return {
         "weights8": weights8,
         "group": int(random.integers(3)),
         "tokens": int(random.integers(1, config.tokens + 1)),
-        "chunks": int(random.integers(1, min(most, max(1, 256 // tiles)) + 1)),
+        "chunks": int(random.integers(1, min(most, max(1, most_chunks // tiles)) + 1)),
         "tiles": tiles,
         "last_rows": int(random.integers(config.tile_rows)),
     }
@@ -376,7 +248,7 @@ def see_most(subject: Subject) -> Iterator[object]:
 VECTORS: dict[str, Callable[[Subject], Iterator[object]]] = {
     "results": see_results, "registers": see_registers, "faults": see_faults,
     "descriptors": see_descriptors, "orders": see_orders, "addresses": see_addresses,
-    "rows": see_rows, "waits": see_waits,
+    "rows": see_rows, "shapes": see_shapes, "waits": see_waits,
 }  # fmt: skip
 
 LARGE = {"most": see_most}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,9 @@ def command(
         str, typer.Option(help="The memory's timing.", metavar=memories.CHOICES)
     ] = memories.DDR4_2133.name,
     seed: Annotated[int, typer.Option(min=0, help="Draws the operands.")] = 1,
+    save: Annotated[
+        Path, typer.Option(help="Where the replay file of a difference goes.", metavar="FILE")
+    ] = measure.REPLAY,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Time a model's matmuls at full size on the simulated design, memory timing included.
@@ -64,9 +68,10 @@ def command(
 
     "token" runs all layers and the LM head from one command list with one doorbell; attention,
     norms and the host's work between them are not in it. Operands are random; all of memory is
-    compared, byte for byte, with what the device "cpu" makes of the same commands, and exit code 5
-    tells a difference. The ceiling is what the same memory gives to a plain sequential stream on
-    all ports. The estimate is sim.cycles'. The layers are int4, group 64.
+    compared, byte for byte, with what the device "cpu" makes of the same commands; exit code 5
+    tells a difference, with the layer, the matmul and the stage where it begins, and a replay file
+    for hwgen verify --replay. The ceiling is what the same memory gives to a plain sequential
+    stream on all ports. The estimate is sim.cycles'. The layers are int4, group 64.
     """
     base = configuration.load(config)
     memories.load(memory)  # a bad one is told before anything is built
@@ -82,7 +87,7 @@ def command(
         simulated = device.simulated(base)
         last = workload.head_operation(simulated, shape, tokens, fmt, bits, top_k)
     jobs = measure.operations(kind, device.simulated(base), shape, tokens, fmt, last)
-    report = measure.run(kind, base, jobs, memory, seed, Console(stderr=True))
+    report = measure.run(kind, base, jobs, memory, seed, Console(stderr=True), save)
     per_second = round(tokens * base.clock_mhz * 1e6 / report["cycles"], 2)
     asked = {
         "bench": kind.value, "model": model, "tokens": tokens, "format": fmt, "seed": seed,

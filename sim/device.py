@@ -150,7 +150,7 @@ class Device:
         if timing is not None:
             self._burst_cycles = timing.worst_cycles(config.clock_mhz)
             native = ctypes.byref(parameters(timing, config.port_bytes))
-        recipe = build.Recipe(source.verilog(config), config, trace is not None, short)
+        recipe = build.Recipe(self._verilog(config), config, trace is not None, short)
         self._library = load(build.library(recipe))
         self._arena = _arena(memory_bytes)
         self._used = 0
@@ -172,6 +172,10 @@ class Device:
         """Called while ``wait`` simulates, with the cycles since it began; may read registers."""
         if trace is not None and self._library.sim_trace(self._handle, str(trace).encode()):
             raise DeviceError(f"the trace {trace} cannot be written: give a writable path")
+
+    def _verilog(self, config: Config) -> str:
+        """What is simulated."""
+        return source.verilog(config)
 
     @property
     def simulated_cycles(self) -> int:

@@ -50,7 +50,7 @@ TOOLS = (
     Tool("g++", "compiles simulators and the device cpu's kernels", _apt("g++"), ("--version",)),
     Tool("make", "builds simulators; make test", _apt("make"), ("--version",)),
     Tool("pywellen", "hwgen verify: names the stage of a wrong result", _pip("simulation")),
-    Tool("pyosys", "hwgen synth: maps to the device's cells", _pip("synthesis"), minimum=(0, 40)),
+    Tool("pyosys", "hwgen synth, hwgen vectors --level gates", _pip("synthesis"), minimum=(0, 40)),
     Tool("iverilog", "tests of the top and of modules in a second simulator", _apt("iverilog"),
          ("-V",), (11,)),
     Tool("cocotb", "those tests' language", _pip("development"), minimum=(2, 1)),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from host.device.counters import Counters
-from sim import cycles, device, timing, workload
+from sim import bench_replay, cycles, device, timing, workload
 from sim import memory as memories
 from sim.timing import Runner, Timed
-from sim.workload import Operation
+from sim.workload import Operation, WrongBytes
 from spec import commands
 from spec.config import Config
 from spec.digest import digest
@@ -23,6 +24,10 @@ REPEAT_CYCLES = 100_000
 """A matmul that is shorter by itself is repeated to about as many cycles."""
 
 REPEATS_MAX = 12
+
+
+REPLAY = Path("replay.json")
+"""Where a wrong result's replay file goes if nobody says."""
 
 
 class Kind(StrEnum):
@@ -46,9 +51,13 @@ def operations(
 
 
 def run(
-    kind: Kind, config: Config, jobs: list[Operation], memory: str, seed: int, console: Console
-) -> dict[str, Any]:
+    kind: Kind, config: Config, jobs: list[Operation], memory: str, seed: int, console: Console,
+    save: Path = REPLAY,
+) -> dict[str, Any]:  # fmt: skip
     """Times the jobs, each from a list of its own (``matmul``) or all from one (``token``).
+
+    Args:
+        save: where a replay file of a wrong result goes.
 
     Raises:
         MismatchError: a byte of memory differs from what the device ``cpu`` computes.
@@ -62,7 +71,10 @@ def run(
     with Runner(config, jobs, seed, memory=timed or memories.IDEAL) as runner:
         steps = plan(kind, runner, speed)
         ran = _run(runner, steps, console)
-        runner.check()
+        try:
+            runner.check()
+        except WrongBytes as wrong:
+            raise bench_replay.told(runner, wrong, memory, seed, save) from None
         ddr4 = runner.device.memory_statistics.ddr4
     done = [runner.operations[index] for step in steps for index in step.places]
     spent = [one for run in ran for one in run.by_command]

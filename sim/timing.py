@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from host.device.commandlist import Command, Memory
 from host.device.counters import Counters
 from sim import cycles, device, traffic, workload
@@ -107,9 +109,14 @@ class Runner:
         """Compares all of memory with what the device ``cpu`` makes of the same commands.
 
         Raises:
-            MismatchError: a byte differs.
+            WrongBytes: a byte differs.
         """
         self._reference.check(self.placed)
+
+    @property
+    def operands(self) -> np.ndarray:
+        """Memory as the host filled it: what the design wrote is not in it."""
+        return self._reference.memory
 
     def _read(self, name: str) -> int:
         return self.device.read_register(registers.OFFSETS[name])

@@ -1,4 +1,4 @@
-"""Test vectors for every level: drawing a set, and running one on golden, RTL or kernels."""
+"""Test vectors for every level: drawing a set, and running one on golden, RTL, gates or kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from host.device import vectors
 from host.device.driver import Accelerator, memory_needed
 from host.device.vectors import Vector
-from sim import cases, device, replay
+from sim import cases, device, gates, replay
 from spec import numeric
 from spec.config import Config
 from spec.errors import ToolError
@@ -19,6 +19,7 @@ LEVELS = {
     "golden": "the golden model, NumPy",
     "cpu": "the compiled kernels",
     "rtl": "the generated Verilog, simulated by Verilator",
+    "gates": "the Verilog mapped to gates by Yosys, memories kept, simulated by Verilator",
 }
 
 SPARE = 1 << 16
@@ -52,10 +53,12 @@ def open_level(level: str, config: Config, memory_bytes: int) -> Any:
     Raises:
         ToolError: no such level or device, or its tools are missing.
     """
+    if level == "gates":
+        return gates.open(config, memory_bytes)
     for point in entry_points(group="kria_llm.devices"):
         if point.name == level:
             return point.load()(config, memory_bytes)
-    known = sorted(point.name for point in entry_points(group="kria_llm.devices"))
+    known = sorted({point.name for point in entry_points(group="kria_llm.devices")} | {"gates"})
     raise ToolError(f"there is no level or device {level!r}: give one of {', '.join(known)}")
 
 

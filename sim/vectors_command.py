@@ -32,7 +32,7 @@ def command(
     ] = None,
     level: Annotated[
         list[str] | None,
-        typer.Option(help="golden, cpu, rtl or another device; golden, cpu and rtl if not given.",
+        typer.Option(help="golden, cpu, rtl, gates or a device; golden, cpu and rtl if not given.",
                      show_default=False),
     ] = None,
     count: Annotated[int, typer.Option(help="Vectors to write.")] = 12,
@@ -45,13 +45,14 @@ def command(
     golden   the golden model, NumPy
     cpu      the compiled kernels
     rtl      the generated Verilog, simulated by Verilator
+    gates    the Verilog mapped to gates by Yosys (memories kept), simulated by Verilator
     others   any device of kria-llm by name, a board too
 
     \b
     Examples:
       hwgen vectors --config tiny -o build/vectors
       hwgen vectors --config tiny --run build/vectors --level cpu --level rtl
-      hwgen vectors --config tiny --run build/vectors --json
+      hwgen vectors --config tiny --run build/vectors --level gates --json
 
     A file is JSON and holds operands and golden's results, not packed memory, so it runs on every
     configuration that has its tokens, group and columns. Exit code 5 when a level is not equal.

@@ -146,6 +146,19 @@ def _activations(
     return bases, shifts, mantissas
 
 
+class WrongBytes(MismatchError):
+    """Memory that differs from the reference's.
+
+    Args:
+        command: whose results hold the first wrong byte; None: it lies outside all results.
+        offset: of that byte in them.
+    """
+
+    def __init__(self, message: str, command: int | None, offset: int) -> None:
+        super().__init__(message)
+        self.command, self.offset = command, offset
+
+
 class Reference:
     """What memory must hold when the commands have run: an image from before, and the device
     ``cpu``, which computes the same commands in it.
@@ -170,7 +183,7 @@ class Reference:
         """Runs the commands and compares all of memory.
 
         Raises:
-            MismatchError: a byte differs: a wrong result, or one written where nothing belongs.
+            WrongBytes: a byte differs: a wrong result, or one written where nothing belongs.
         """
         for command in placed:
             fields = commands.unpack(command.descriptor)
@@ -180,16 +193,28 @@ class Reference:
         if np.array_equal(self._memory, self._transport.memory):
             return
         wrong = np.flatnonzero(self._memory != self._transport.memory)
-        raise MismatchError(
+        first = MEMORY_BASE + int(wrong[0])
+        owner, offset = _owner(placed, first)
+        whose = "outside all results"
+        if owner is not None:
+            whose = f"results of command {owner}, {placed[owner].operation}"
+        raise WrongBytes(
             f"{wrong.size} bytes of memory differ between the simulated design and the device cpu,"
-            f" first at {MEMORY_BASE + int(wrong[0]):#x} ({_owner(placed, int(wrong[0]))})"
+            f" first at {first:#x} ({whose})",
+            owner,
+            offset,
         )
 
+    @property
+    def memory(self) -> np.ndarray:
+        """The image, with the results of what was checked."""
+        return self._memory
 
-def _owner(placed: list[Command], offset: int) -> str:
-    """Whose results lie at an offset of the memory."""
+
+def _owner(placed: list[Command], address: int) -> tuple[int | None, int]:
+    """Whose results hold an address, and where in them."""
     for index, command in enumerate(placed):
-        start = command.results.address - MEMORY_BASE
-        if start <= offset < start + command.results.array.size:
-            return f"results of command {index}, {command.operation}"
-    return "outside all results"
+        offset = address - command.results.address
+        if 0 <= offset < command.results.array.size:
+            return index, offset
+    return None, 0

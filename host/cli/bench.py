@@ -117,7 +117,9 @@ def bench(
             weights = two_step(weights)
 
         def opened(positions: int) -> Session:
-            return Session.open(weights, device, base, positions, stages.update, threads=threads)
+            return Session.open(
+                weights, device, base, positions, stages.update, threads=threads, consume=True
+            )
 
         try:
             if tasks:

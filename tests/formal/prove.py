@@ -12,6 +12,7 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ write_smt2 -wires design.smt2
 """
 
 
-class Harness(Elaboratable):
+class Harness(Elaboratable, ABC):
     """A component between free inputs and properties; subclasses fill in ``build``."""
 
     def __init__(self) -> None:
@@ -53,9 +54,9 @@ class Harness(Elaboratable):
         self.properties: dict[str, Value] = {}
         self.assumptions: list[Value] = []
 
+    @abstractmethod
     def build(self, m: Module) -> None:
         """Adds the component and fills in assumptions and properties."""
-        raise NotImplementedError
 
     def chosen(self, signal: Signal) -> Signal:
         """Leaves a signal to the solver."""

@@ -23,6 +23,13 @@ def test_damaged_inputs_are_accepted_or_refused(parser: Parser) -> None:
     assert verdicts["refused"]
 
 
+@pytest.mark.parametrize("path", sorted(fuzz.CORPUS.iterdir()), ids=lambda path: path.name)
+def test_what_once_was_a_find_is_refused(path: Path, tmp_path: Path) -> None:
+    """As it is, not only damaged further."""
+    (parser,) = [parser for parser in PARSERS if path.name.startswith(f"{parser.name}-")]
+    assert fuzz.judge_one(parser, tmp_path, path.read_bytes()) == "refused"
+
+
 @PARAMETERS
 @settings(max_examples=60, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip

@@ -65,6 +65,14 @@ def test_every_level_gives_the_same(level):
     assert len(told) == 9 and all(one["equal"] for one in told)
 
 
+@pytest.mark.slow
+def test_the_gates_give_the_same():
+    """A simulator of 90,000 gates takes minutes to build."""
+    chosen = list(vector_set.draw(TINY, 12, 5))
+    told = vector_set.run("gates", TINY, chosen)
+    assert len(told) == 12 and all(one["equal"] for one in told)
+
+
 def test_the_larger_engine_runs_the_vectors_of_the_smaller():
     chosen = list(vector_set.draw(TINY, 9, 5))
     told = vector_set.run("cpu", KV260, chosen)

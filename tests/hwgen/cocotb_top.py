@@ -19,6 +19,9 @@ CONFIG_VARIABLE = "KRIA_LLM_TEST_CONFIG"
 """Environment variable that tells the simulation's process which configuration it simulates."""
 
 
+GATES_VARIABLE = "KRIA_LLM_TEST_GATES"
+"""Environment variable that is there when gates are simulated."""
+
 ARGUMENTS = {simulators.ICARUS: [], simulators.VERILATOR: ["-Wno-lint", "-Wno-fatal"]}
 """Of the builds: Verilator would stop at what it finds untidy."""
 
@@ -28,24 +31,38 @@ def simulated_config() -> Config:
     return from_mapping(json.loads(os.environ[CONFIG_VARIABLE]))
 
 
+def simulates_gates() -> bool:
+    """Inside the simulation: whether a netlist stands for the Verilog."""
+    return GATES_VARIABLE in os.environ
+
+
 def run(
-    config: Config, module: str, directory: Path, seed: int, simulator: str = simulators.ICARUS
+    config: Config,
+    module: str,
+    directory: Path,
+    seed: int,
+    simulator: str = simulators.ICARUS,
+    gates: str | None = None,
 ) -> tuple[int, int]:
     """Simulates the top with the cocotb tests of ``module``; how many ran and how many failed.
 
     Args:
         directory: for the build, the log and the results.
         seed: of cocotb's random generator and of the tests' own.
+        gates: a netlist that is simulated in the Verilog's place.
     """
+    source = directory / f"{generate.MODULE}.v"
+    source.write_text(gates or generate.verilog(config))
+    environment = {CONFIG_VARIABLE: json.dumps(config.as_dict())}
+    environment |= {GATES_VARIABLE: "1"} if gates else {}
     with simulators.chosen(simulator):
-        return _run(config, module, directory, seed, simulator)
+        return _run(source, module, directory, seed, simulator, environment)
 
 
 def _run(
-    config: Config, module: str, directory: Path, seed: int, simulator: str
+    source: Path, module: str, directory: Path, seed: int, simulator: str,
+    environment: dict[str, str],
 ) -> tuple[int, int]:  # fmt: skip
-    source = directory / f"{generate.MODULE}.v"
-    source.write_text(generate.verilog(config))
     runner = get_runner(simulator)
     trace = waves.next_file(".fst")
     traced = trace is not None
@@ -61,7 +78,7 @@ def _run(
             test_dir=directory, seed=seed, log_file=directory / "simulation.log",
             results_xml=str(results), waves=traced,
             extra_env={
-                CONFIG_VARIABLE: json.dumps(config.as_dict()),
+                **environment,
                 "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             },
         )  # fmt: skip

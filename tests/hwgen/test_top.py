@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sim import gates
 from spec.config import TINY, Config
 from tests.hwgen import cocotb_top
 from tests.plugins import simulators
@@ -33,3 +34,12 @@ def test_the_top_runs_behind_independent_axi_models(
     ran, failed = cocotb_top.run(config, "tests.hwgen.top_under_cocotb", tmp_path, SEED, simulator)
     log = (tmp_path / "simulation.log").read_text()
     assert (ran, failed) == (5, 0), f"seed {SEED}\n{log}"
+
+
+@pytest.mark.slow
+def test_the_gates_run_behind_independent_axi_models(tmp_path: Path) -> None:
+    """The same on the netlist of 90,000 gates: result bytes, registers, errors, AXI's rules."""
+    ran, failed = cocotb_top.run(
+        TINY, "tests.hwgen.top_under_cocotb", tmp_path, SEED, gates=gates.verilog(TINY)
+    )
+    assert (ran, failed) == (5, 0), (tmp_path / "simulation.log").read_text()

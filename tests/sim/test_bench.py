@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ import typer
 from typer.testing import CliRunner
 
 from host.layout import pack
-from sim import bench, memory, timing, workload
+from sim import bench, bench_replay, memory, replay, timing, workload
 from sim.device import MEMORY_BASE
 from spec import commands, layout, shapes
 from spec.config import TINY
 from spec.digest import digest
 from spec.errors import MismatchError, UserError
 from spec.layout import Matrix
+from tests.sim import broken
 
 SMALL = shapes.ModelShape("small", 128, 2, 2, 1, 64, 192, 300)
 
@@ -141,6 +143,40 @@ def test_a_wrong_byte_is_found() -> None:
 def test_results_that_never_came_are_found() -> None:
     with runner() as ran, pytest.raises(MismatchError, match="results of command 0, qkv"):
         ran.check()
+
+
+def test_a_wrong_result_is_told_with_layer_and_matmul_and_replayed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A broken design: the file runs the failing tile again and fails in the same stage."""
+    save = tmp_path / "wrong.json"
+    with monkeypatch.context() as context:
+        broken.install(context, TINY, "zero")
+        result = call("token", "--no-head", "--memory", "ideal", "--save", str(save))
+        assert isinstance(result.exception, MismatchError)
+        for words in ("results of command 0, qkv", "layer 0", "matmul qkv", "'zero'", str(save)):
+            assert words in str(result.exception)
+        asked = replay.read(save)
+        assert (asked.layer, asked.matmul, asked.case.weights.rows) == ("0", "qkv", TINY.tile_rows)
+        assert replay.perform(asked).mismatches
+    assert not replay.perform(asked).mismatches
+
+
+def test_a_wrong_byte_of_a_design_that_is_right_keeps_its_matmul(tmp_path: Path) -> None:
+    """Results spoilt behind the design's back."""
+    with runner() as ran:
+        ran.run(ran.placed)
+        tile = 1
+        matrix = ran.operations[2].matrix
+        at = tile * matrix.result_bytes(2, "bf16") // matrix.tiles
+        ran.placed[2].results.array[at + 4] ^= 1
+        with pytest.raises(workload.WrongBytes) as caught:
+            ran.check()
+        told = bench_replay.told(ran, caught.value, "ideal", 5, tmp_path / "wrong.json")
+    assert "matmul gate_up; by itself the tile is right" in str(told)
+    asked = replay.read(tmp_path / "wrong.json")
+    assert (asked.layer, asked.matmul, asked.case.tokens, asked.fmt) == ("", "gate_up", 2, "bf16")
+    assert asked.wanted is not None and asked.wanted.shape == (2, TINY.tile_rows)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benches import mutants, mutation
+from benches.mutation_subject import CONFIG, Subject
 
 
 def test_the_sample_is_spread_over_the_modules_and_repeats() -> None:
@@ -31,9 +32,9 @@ def test_a_sample_of_mutants_is_noticed() -> None:
 @pytest.mark.slow
 def test_the_design_itself_is_no_mutant() -> None:
     """The vectors see the same twice, so that a difference means the mutant."""
-    verilog, _ = mutants.sample(mutation.CONFIG, 4, seed=5)
+    verilog, _ = mutants.sample(CONFIG, 4, seed=5)
     for stall_seed in (None, 3):
-        subject = mutation.Subject(mutation.CONFIG, verilog, stall_seed)
+        subject = Subject(CONFIG, verilog, stall_seed)
         wanted = mutation.observe(subject, 0, None)
         assert mutation.observe(subject, 0, wanted) == {"killed": ""}
         assert mutation.observe(subject, 7, wanted) == {"killed": ""}, "a number without a mutant"
