@@ -11,7 +11,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from host.weights import IntegerEmbedding, Integers, Model, Weights
+from host.weights import IntegerEmbedding, Integers, Model, StoredEmbedding, Weights
 
 PAPER_REDUCTION = 0.5508
 """How much smaller than 16 bits the paper's model is."""
@@ -87,7 +87,7 @@ def compression(model: Model) -> Compression:
     if model.fine is not None:
         table = sum(_parts([model.fine]).values())
         kinds["int8 table (embedding and head)" if shape.tied else "head int8 table"] = table
-    if isinstance(model.embedding, np.ndarray):
+    if isinstance(model.embedding, (np.ndarray, StoredEmbedding)):
         table = model.embedding.nbytes
         kinds["embedding"] = table
     kinds["norms and biases (16 bits)"] = others
