@@ -73,7 +73,7 @@ def _share(count: float) -> float:
 
 
 def _panels(rows: int) -> int:
-    """Panels that the query heads of a key head take (host/kernels/panel.h)."""
+    """Panels of up to 8 rows that a key head's queries take (host/kernels/panel.h)."""
     return -(-rows // 8)
 
 
@@ -91,10 +91,10 @@ FEATURES: dict[str, Features] = {
     "attend": lambda heads, kv_heads, head_dim, past, tokens: {
         "value": tokens * (heads + 2 * kv_heads) * head_dim / CORES,
         "result": _share(tokens) * heads * head_dim,
-        "product": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
-        * max(heads // kv_heads, SUM_ROWS * _panels(heads // kv_heads)),
-        "entry": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
-        * _panels(heads // kv_heads),
+        "product": max(tokens * heads // kv_heads, SUM_ROWS * _panels(tokens * heads // kv_heads))
+        * _seen(past, tokens) * kv_heads * head_dim / CORES,
+        "entry": _panels(tokens * heads // kv_heads)
+        * _seen(past, tokens) * kv_heads * head_dim / CORES,
         "score": _share(tokens * heads) * _seen(past, tokens),
     },
     "gather": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
