@@ -25,7 +25,7 @@ from host.sampling import Sampler, Sampling
 from host.text.chat import ChatTemplate
 from host.text.tokenizer import Tokenizer
 from host.transports import BOARD_DEVICES
-from host.weights import Integers, Model
+from host.weights import Integers, Model, outline
 from spec.config import Config
 from spec.errors import ToolError, UserError
 
@@ -138,7 +138,8 @@ class Session:
     def open(
         cls, model: Model, device: str, config: Config, context: int, progress: Progress = quiet,
         head_top_k: int = 0, check_every: int = 0, threads: int | None = None,
-        cache: str | None = None, plan: Placement | None = None, **options: Any,
+        cache: str | None = None, plan: Placement | None = None, consume: bool = False,
+        **options: Any,
     ) -> Session:  # fmt: skip
         """Opens the device, packs every matrix into its memory and takes the KV cache.
 
@@ -148,6 +149,8 @@ class Session:
             threads: of attention, and of the device cpu; None for one per processor.
             cache: the KV cache's format, ``fp16`` (None) or ``int8``.
             plan: where each matmul runs (host/plan); None: all on the device.
+            consume: the model's layers lose their matrices as these are packed; the caller has no
+                more use for them.
             options: the device's own, such as ``memory`` of the simulated one.
 
         Raises:
@@ -181,9 +184,10 @@ class Session:
             lambda done, total: progress("packing weights", done, total),
             cache,
             threads,
+            consume,
         )
         # The matrices are in the device's memory now: whoever called may let go of theirs.
-        head = model.head if model.fine is None else model.fine
+        head = model.fine or (model.head if head_top_k else outline(model.head))
         model = transformer.model = dataclasses.replace(model, layers=(), head=head)
         return cls(model, accelerator, transformer, transformer.candidates or head_top_k)
 

@@ -5,11 +5,14 @@ Loaders make these, the packer lays matrices out for the accelerator, the forwar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+BLOCK_ROWS = 1024
+"""Rows of a stored table that are read at a time."""
 
 
 class Weights(Protocol):
@@ -97,6 +100,18 @@ class Quantised:
         return values.reshape(rows, columns)
 
 
+def outline(weights: Weights) -> Weights:
+    """A matrix of the same shape and format without its values: every one is zero, in no memory."""
+    if not isinstance(weights, Quantised):
+        return weights
+    held = (weights.values, weights.scales, weights.zeros)
+    values, scales, zeros = (
+        None if one is None else np.broadcast_to(one.dtype.type(0), one.shape) for one in held
+    )
+    assert values is not None and scales is not None
+    return Quantised(weights.bits, weights.group, values, scales, zeros)
+
+
 class IntegerEmbedding:
     """Token vectors out of an integer table, in floats: one table serves embedding and head.
 
@@ -113,6 +128,48 @@ class IntegerEmbedding:
     def __getitem__(self, tokens: np.ndarray) -> np.ndarray:
         """[count, hidden] float32 of token ids [count]."""
         return self.table.select(tokens).floats()
+
+
+class StoredEmbedding:
+    """Token vectors that are read from a checkpoint when they are asked for: a table that is large
+    in floats is in no memory but the file's pages.
+
+    Args:
+        read: ``read(start, stop)``: rows as float32 [stop - start, columns].
+        dtype: float16 or float32, to which they are rounded.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        read: Callable[[int, int], np.ndarray],
+        dtype: type[np.floating[Any]],
+    ) -> None:
+        self._rows, self.columns, self._read, self._dtype = rows, columns, read, dtype
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, tokens: np.ndarray) -> np.ndarray:
+        """[count, hidden] floats of token ids [count]."""
+        found = np.empty((len(tokens), self.columns), self._dtype)
+        for row, token in zip(found, tokens.tolist(), strict=True):
+            row[:] = self._read(token, token + 1)[0]
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """Of the whole table in floats."""
+        return self._rows * self.columns * np.dtype(self._dtype).itemsize
+
+    def whole(self) -> np.ndarray:
+        """The table [vocabulary, hidden]."""
+        found = np.empty((self._rows, self.columns), self._dtype)
+        for start in range(0, self._rows, BLOCK_ROWS):
+            part = found[start : start + BLOCK_ROWS]
+            part[:] = self._read(start, start + len(part))
+        return found
 
 
 @dataclass(frozen=True)
@@ -198,3 +255,11 @@ class Model:
     fine: Quantised | None = None
     """int8 [vocabulary, hidden]: decides among what ``head`` proposes (``forward.two_step``); None
     where ``head`` decides alone."""
+
+
+def without_weights(layer: Layer) -> Layer:
+    """A layer whose matrices are outlines."""
+    return replace(
+        layer, qkv=outline(layer.qkv), output=outline(layer.output),
+        gate_up=outline(layer.gate_up), down=outline(layer.down),
+    )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from host.checkpoint.errors import CheckpointError
 from host.checkpoint.rounding import round_tables
 from host.checkpoint.source import Part, Source
-from host.checkpoint.tables import Table, materialise, single
+from host.checkpoint.tables import Table, embedding_of, materialise, single
 from host.weights import Layer, Model, Shape, Weights
 
 Linear = Callable[[Sequence[Part], int], Weights]
@@ -33,7 +33,7 @@ def build(
     layers, final_norm = _rest(
         shape, source, lambda parts, columns: source.linear(parts, columns, group)
     )
-    vectors = materialise(embedding)
+    vectors = embedding_of(embedding)
     packed = source.packed_head(shape.vocabulary, shape.hidden)
     whole = packed or round_tables([head], head_bits, group)
     origin = "of the checkpoint" if packed else f"rounded from {head.name}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from host.checkpoint.errors import CheckpointError
-from host.weights import Dense
+from host.weights import Dense, Embedding, StoredEmbedding
 
 BLOCK_VALUES = 1 << 18
 """Values handled at a time: 1 MB of float32, which stays in the second-level cache."""
@@ -34,6 +35,41 @@ class Table:
             yield start, min(start + step, self.rows)
 
 
+STORED_BYTES = 64 << 20
+"""Embeddings larger than this stay in their file: the gather kernel needs the others in memory."""
+
+
+def embedding_of(table: Table) -> Embedding:
+    """Token vectors: in memory, or read from the file where they are large; all are checked.
+
+    Raises:
+        CheckpointError: a value is not finite or does not fit.
+    """
+    dtype = _dtype(table)
+    stored = StoredEmbedding(table.rows, table.columns, table.read, dtype)
+    if stored.nbytes <= STORED_BYTES:
+        return materialise(table)
+    for start, stop in table.blocks():
+        _rounded(table, start, stop)
+    return stored
+
+
+def _dtype(table: Table) -> type[np.floating[Any]]:
+    return np.float32 if table.single else np.float16
+
+
+def _rounded(table: Table, start: int, stop: int) -> np.ndarray:
+    """Some rows in the table's type. Raises CheckpointError as ``materialise``."""
+    with np.errstate(over="ignore"):
+        found = table.read(start, stop).astype(_dtype(table), copy=False)
+    if not np.isfinite(found).all():
+        raise CheckpointError(
+            f"tensor {table.name} has a NaN, infinite or too large value in rows"
+            f" {start}..{stop - 1}: the file is damaged or not a usable checkpoint"
+        )
+    return found
+
+
 def materialise(table: Table) -> np.ndarray:
     """The whole table [rows, columns]: float32 if the file holds float32, else float16.
 
@@ -42,16 +78,9 @@ def materialise(table: Table) -> np.ndarray:
     Raises:
         CheckpointError: a value is not finite or does not fit.
     """
-    dtype = np.float32 if table.single else np.float16
-    whole = np.empty((table.rows, table.columns), dtype)
+    whole = np.empty((table.rows, table.columns), _dtype(table))
     for start, stop in table.blocks():
-        with np.errstate(over="ignore"):
-            whole[start:stop] = table.read(start, stop)
-        if not np.isfinite(whole[start:stop]).all():
-            raise CheckpointError(
-                f"tensor {table.name} has a NaN, infinite or too large value in rows"
-                f" {start}..{stop - 1}: the file is damaged or not a usable checkpoint"
-            )
+        whole[start:stop] = _rounded(table, start, stop)
     return whole
 
 

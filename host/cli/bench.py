@@ -16,6 +16,7 @@ from host.cli.options import (
     AUTO,
     DEFAULT_CONFIG,
     DEFAULT_DEVICE,
+    INTERRUPTED,
     ConfigName,
     Device,
     Head,
@@ -116,12 +117,17 @@ def bench(
             weights = two_step(weights)
 
         def opened(positions: int) -> Session:
-            return Session.open(weights, device, base, positions, stages.update, threads=threads)
+            return Session.open(
+                weights, device, base, positions, stages.update, threads=threads, consume=True
+            )
 
-        if tasks:
-            result = _answer(chosen, source, kind, opened, guess, max_tokens, stages, form)
-        else:
-            result = _time(listed, kind, opened, guess, repeats, stages, form)
+        try:
+            if tasks:
+                result = _answer(chosen, source, kind, opened, guess, max_tokens, stages, form)
+            else:
+                result = _time(listed, kind, opened, guess, repeats, stages, form)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
     print(result)
 
 

@@ -230,6 +230,7 @@ def generate(
             threads,
             cache,
             followed,
+            consume=True,
             **options,
         )
         del weights, source  # the matrices are in the device's memory: they need not be held twice

@@ -34,7 +34,7 @@ class Lanes:
         self, model: Model, loaded: list[Any], cache: KvCache, threads: int, tokens: int, count: int
     ) -> None:  # fmt: skip
         self.count = count
-        self._model, self._cache, self._threads = model, cache, threads
+        self._shape, self._cache, self._threads = model.shape, cache, threads  # no weights
         self._rope = Rope(model.shape, cache.context)
         head = loaded[-1]
         plain = isinstance(head, (TopHead, TwoStepHead))
@@ -48,7 +48,7 @@ class Lanes:
         for lane, space in enumerate(spaces):
             linears = [linear.lanes[lane] for linear in loaded[:-1]]
             self._matmuls.append([launches(linear, lane) for linear in linears])
-            self._kernels.append(self._join(lane, space, linears))
+            self._kernels.append(self._join(model, lane, space, linears))
             previous = linears[-1] if linears else None
             norm = self._norm(space, previous, model.final_norm, sinks)
             self._last.append(Action("last norm", lane, norm.call, columns=norm.columns))
@@ -74,23 +74,24 @@ class Lanes:
         return self._last[lane]
 
     def _norm(self, space: Workspace, previous: Any, weight: np.ndarray, sinks: Any) -> NormStep:
-        epsilon = self._model.shape.norm_epsilon
+        epsilon = self._shape.norm_epsilon
         return NormStep(space, previous, weight, epsilon, sinks, self._threads)
 
-    def _join(self, lane: int, space: Workspace, linears: list[Any]) -> list[Action]:
+    def _join(
+        self, model: Model, lane: int, space: Workspace, linears: list[Any]
+    ) -> list[Action]:  # fmt: skip
         """The kernel before each matmul, between those that it reads from and writes to."""
-        shape = self._model.shape
         found: list[Action] = []
 
         def add(kind: str, step: Any) -> None:
             found.append(Action(kind, lane, step.call, columns=step.columns))
 
         previous = None
-        for index, layer in enumerate(self._model.layers):
+        for index, layer in enumerate(model.layers):
             qkv, output, gate_up, down = linears[MATMULS * index : MATMULS * (index + 1)]
             add("norm", self._norm(space, previous, layer.input_norm, qkv.sinks))
             add("attend", AttentionStep(
-                space, shape, self._rope, self._cache, index, layer.qkv_bias, qkv, output,
+                space, self._shape, self._rope, self._cache, index, layer.qkv_bias, qkv, output,
                 self._threads,
             ))  # fmt: skip
             add("norm", self._norm(space, output, layer.post_norm, gate_up.sinks))

@@ -8,7 +8,7 @@ tokens share its pass, nor on threads, nor on the device.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from host.forward.lanes import Lanes
 from host.forward.linear import Backend, Head
 from host.forward.program import HEAD_LANE, Action, Program, launches
 from host.forward.two_step import TwoStepHead
-from host.weights import Model, Weights
+from host.weights import Model, Weights, without_weights
 from spec.errors import UserError
 
 OPERATIONS = ("qkv", "output", "gate_up", "down", "head")
@@ -31,12 +31,12 @@ class TokenError(UserError):
     """Token ids that the model does not have."""
 
 
-def matrices(model: Model) -> list[tuple[str, Weights]]:
+def matrices(model: Model) -> Iterator[tuple[str, Weights]]:
     """Every matrix that runs on the accelerator, with its operation, layer by layer."""
-    result: list[tuple[str, Weights]] = []
     for layer in model.layers:
-        result += [(name, getattr(layer, name)) for name in OPERATIONS[:-1]]
-    return [*result, ("head", model.head)]
+        for name in OPERATIONS[:-1]:
+            yield name, getattr(layer, name)
+    yield "head", model.head
 
 
 class Transformer:
@@ -50,6 +50,8 @@ class Transformer:
         cache: an existing one, of this model; or the format of a new one, ``fp16``, ``int8`` or
             ``fp32``; None leaves it to the backend.
         threads: of attention; None for one per processor.
+        consume: each layer's matrices go from ``model.layers``, a list, once the backend has them,
+            so that they are not held twice.
 
     Raises:
         ContextError: a context that the model does not have.
@@ -65,6 +67,7 @@ class Transformer:
         progress: Callable[[int, int], None] = lambda done, total: None,
         cache: KvCache | str | None = None,
         threads: int | None = None,
+        consume: bool = False,
     ) -> None:
         self.model = model
         self.tokens = backend.tokens
@@ -73,11 +76,14 @@ class Transformer:
             cache = KvCache(model.shape, context, cache or backend.cache_format, model.source)
         cache.check(model.shape, model.source)
         self.cache = cache
-        todo = matrices(model)
-        loaded = []
-        for operation, weights in todo:
+        loaded, total = [], 4 * len(model.layers) + 1
+        for operation, weights in matrices(model):
             loaded.append(backend.load(weights, operation))
-            progress(len(loaded), len(todo))
+            if consume and operation == "down" and isinstance(model.layers, list):
+                index = len(loaded) // 4 - 1
+                model.layers[index] = without_weights(model.layers[index])
+            progress(len(loaded), total)
+        del weights
         self._head: Head = loaded[-1]
         self._launcher = backend.launcher
         self._listed: np.ndarray | None = None

@@ -10,6 +10,12 @@ enum { MAX_HEAD_DIM = 512 }; /* host/forward/cache.py refuses more */
 
 INLINED int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
 
+/* The first of a key head's queries of a token, in scratch: [kv_heads][tokens][queries of a key head],
+ * so that a panel may take those of several tokens. */
+INLINED int64_t row_of(const struct attention *a, int tokens, int kv, int token) {
+    return ((int64_t)kv * tokens + token) * (a->heads / a->kv_heads);
+}
+
 /* Pairs (i, i + half) turned by the position's angles, the rotate-half order of Hugging Face, and
  * multiplied by `scale`. */
 INLINED void rotate(const struct attention *a, const float *head, int64_t position, float scale,
@@ -123,8 +129,9 @@ INLINED void append_heads(const struct attention *a, int tokens, int token, int6
         read[i] = key[i] = 0;
     for (int head = low; head < high && head < a->heads; head++) {
         read_head(a, from, token, head, read);
-        rotate(a, read, position, a->query_scale,
-               a->queries + ((int64_t)token * a->heads + head) * a->head_dim);
+        const int64_t row = row_of(a, tokens, head / (a->heads / a->kv_heads), token) +
+                            head % (a->heads / a->kv_heads);
+        rotate(a, read, position, a->query_scale, a->queries + row * a->head_dim);
     }
     for (int head = low < a->heads ? a->heads : low; head < high; head++) {
         read_head(a, from, token, head, read);

@@ -68,22 +68,19 @@ INLINED void score_part(const struct NAMED(team) *team, int kv, int part) {
     const struct attention *a = team->a;
     const int64_t bytes = entry_bytes(a->format), block = a->head_dim * (int64_t)LANES;
     const int64_t blocks = (team->start + team->tokens + LANES - 1) / LANES;
-    const int group = a->heads / a->kv_heads, head = kv * group;
+    const int group = a->heads / a->kv_heads;
     for (int64_t b = blocks * part / team->cuts; b < blocks * (part + 1) / team->cuts; b++) {
         const char *keys = (const char *)a->keys + (kv * (a->context / LANES) + b) * block * bytes;
-        const char *ahead = keys + block * bytes;
-        for (int token = 0; token < team->tokens; token++, ahead = keys) {
-            const int64_t row = (int64_t)token * a->heads + head;
-            if (b * LANES > team->start + token)
-                continue; /* after this token */
-            const struct panel panel = {
-                .a = a->queries + row * a->head_dim, .a_stride = a->head_dim, .b = keys,
-                .b_stride = LANES, .c = a->scores + row * score_room(a) + b * LANES,
-                .c_stride = score_room(a), .depth = a->head_dim, .fresh = 1, .ahead = ahead,
-                .ahead_stride = ahead == keys ? 0 : AHEAD_BYTES,
-            };
-            multiply_panel(&panel, group, a->format);
-        }
+        const int64_t before = b * LANES - team->start; /* tokens that see nothing of it */
+        const int first = before > 0 ? (int)before : 0;
+        const int64_t row = row_of(a, team->tokens, kv, first);
+        const struct panel panel = {
+            .a = a->queries + row * a->head_dim, .a_stride = a->head_dim, .b = keys,
+            .b_stride = LANES, .c = a->scores + row * score_room(a) + b * LANES,
+            .c_stride = score_room(a), .depth = a->head_dim, .fresh = 1,
+            .ahead = keys + block * bytes, .ahead_stride = AHEAD_BYTES,
+        };
+        multiply_panel(&panel, (team->tokens - first) * group, a->format);
     }
 }
 
@@ -99,53 +96,59 @@ INLINED void fetch_first(const struct NAMED(team) *team) {
                   bytes);
 }
 
-/* Asks for a head's share of the values that will be mixed first. */
-INLINED void fetch_values(const struct NAMED(team) *team, int index) {
+/* Asks for a row's share of the values that will be mixed first. */
+INLINED void fetch_values(const struct NAMED(team) *team, int kv, int row, int rows) {
     const struct attention *a = team->a;
-    const int group = a->heads / a->kv_heads, head = index % a->heads;
     const int64_t end = team->start + team->tokens;
-    const int64_t rows = end < MIXED_AT_ONCE ? end : MIXED_AT_ONCE;
+    const int64_t count = end < MIXED_AT_ONCE ? end : MIXED_AT_ONCE;
     const int64_t bytes = padded(a->head_dim) * entry_bytes(a->format);
-    const int64_t low = rows * (head % group) / group, high = rows * (head % group + 1) / group;
-    if (index < a->heads) /* the first token's */
-        fetch((const char *)a->values + (head / group * a->context + low) * bytes,
-              (high - low) * bytes);
+    const int64_t low = count * row / rows, high = count * (row + 1) / rows;
+    fetch((const char *)a->values + (kv * a->context + low) * bytes, (high - low) * bytes);
 }
 
 INLINED void soften_row(const struct NAMED(team) *team, int index) {
     const struct attention *a = team->a;
-    const int64_t length = team->start + index / a->heads + 1;
-    const int64_t at = index % a->heads / (a->heads / a->kv_heads) * a->context;
+    const int group = a->heads / a->kv_heads, rows = team->tokens * group, kv = index / rows;
+    const int64_t length = team->start + index % rows / group + 1, at = kv * a->context;
     const int scaled = a->format == CACHE_INT8;
-    fetch_values(team, index);
+    fetch_values(team, kv, index % rows, rows);
     a->shares[index] = 1.0f / soften(a->scores + index * score_room(a), length,
                                      scaled ? a->key_scales + at : NULL,
                                      scaled ? a->value_scales + at : NULL);
 }
 
-/* Weighted values of `count` tokens' positions `from` .. `from` + 127, for 16 columns. */
+/* Weighted values of the positions `from` .. `from` + 127 that a token sees, for 16 columns: what
+ * all tokens see for all of them at once. */
 INLINED void mix_columns(const struct NAMED(team) *team, int kv, int64_t from, int unit,
                          int first) {
     const struct attention *a = team->a;
     const int64_t bytes = entry_bytes(a->format), wide = padded(a->head_dim);
-    const int group = a->heads / a->kv_heads, head = kv * group, nth = unit - first;
+    const int group = a->heads / a->kv_heads, nth = unit - first;
+    const int64_t row = row_of(a, team->tokens, kv, 0), most = team->start + 1 - from;
     const char *values = (const char *)a->values + (kv * a->context + from) * wide * bytes;
-    /* Two panels of 16 columns take the time in which a line of each position can be fetched. */
-    const char *ahead = values + (MIXED_AT_ONCE + nth % 2 * MIXED_AT_ONCE / 2) * wide * bytes +
-                        (first * LANES * bytes + nth / 2 * AHEAD_BYTES);
+    struct panel panel = {
+        .a = a->scores + row * score_room(a) + from, .a_stride = score_room(a),
+        .b = values + unit * LANES * bytes, .b_stride = wide,
+        .c = a->mixed + row * wide + unit * LANES, .c_stride = wide, .fresh = from == 0,
+        /* Two panels of 16 columns take the time in which a line of each position can be fetched. */
+        .ahead = values + (MIXED_AT_ONCE + nth % 2 * MIXED_AT_ONCE / 2) * wide * bytes +
+                 (first * LANES * bytes + nth / 2 * AHEAD_BYTES),
+        .ahead_stride = wide * bytes,
+    };
+    const int64_t seen = most < MIXED_AT_ONCE ? most : MIXED_AT_ONCE;
+    const int64_t all = seen < 0 ? 0 : team->tokens == 1 ? seen : seen / 4 * 4;
+    panel.depth = all;
+    if (all)
+        multiply_panel(&panel, team->tokens * group, a->format);
+    panel.ahead = values, panel.ahead_stride = 0; /* once is enough */
+    panel.fresh &= !all;
+    panel.a += all, panel.b = (const char *)panel.b + all * wide * bytes;
     for (int token = 0; token < team->tokens; token++) {
-        const int64_t row = (int64_t)token * a->heads + head;
-        const int64_t left = team->start + token + 1 - from;
-        if (left <= 0)
-            continue;
-        const struct panel panel = {
-            .a = a->scores + row * score_room(a) + from, .a_stride = score_room(a),
-            .b = values + unit * LANES * bytes, .b_stride = wide,
-            .c = a->mixed + row * wide + unit * LANES, .c_stride = wide,
-            .depth = left < MIXED_AT_ONCE ? left : MIXED_AT_ONCE, .fresh = from == 0,
-            .ahead = token ? values : ahead, .ahead_stride = token ? 0 : wide * bytes,
-        };
-        multiply_panel(&panel, group, a->format);
+        const int64_t left = most + token < MIXED_AT_ONCE ? most + token : MIXED_AT_ONCE;
+        panel.depth = left - all;
+        if (left > all)
+            multiply_panel(&panel, group, a->format);
+        panel.a += group * score_room(a), panel.c += group * wide;
     }
 }
 
@@ -160,9 +163,9 @@ INLINED void mix_part(const struct NAMED(team) *team, int kv, int part) {
         for (int unit = first; unit < last; unit++)
             mix_columns(team, kv, from, unit, first);
     for (int token = 0; token < team->tokens; token++) {
-        for (int head = kv * group; head < (kv + 1) * group; head++) {
-            const int64_t row = (int64_t)token * a->heads + head;
-            float *out = a->rows + token * room + head * (int64_t)a->head_dim;
+        for (int head = 0; head < group; head++) {
+            const int64_t row = row_of(a, team->tokens, kv, token) + head;
+            float *out = a->rows + token * room + (kv * group + head) * (int64_t)a->head_dim;
             const struct lanes share = lanes_of(a->shares[row]);
             for (int unit = first; unit < last; unit++) {
                 float parts[LANES];

@@ -84,11 +84,11 @@ struct attention {
     void *values;
     uint16_t *key_scales; /* fp16 [kv_heads][context]; NULL unless the cache is int8 */
     uint16_t *value_scales;
-    float *queries;  /* scratch [tokens][heads][head_dim] */
-    float *scores;   /* scratch [tokens][heads][context + 16]: rows that differ in a power of two
-                        would share a set of the cache */
-    float *shares;   /* scratch [tokens][heads]: 1 / the sum of a head's weights */
-    float *mixed;    /* scratch [tokens][heads][padded head_dim] */
+    float *queries;  /* scratch [kv_heads][tokens][heads / kv_heads][head_dim] */
+    float *scores;   /* scratch, a row of context + 16 for each of queries: rows that differ in a
+                        power of two would share a set of the cache */
+    float *shares;   /* scratch, one for each of queries: 1 / the sum of its weights */
+    float *mixed;    /* scratch, a row of padded head_dim for each of queries */
     float *rows;     /* scratch [tokens][heads * head_dim, padded to whole blocks] */
     int64_t context; /* positions, a multiple of 16 */
     int32_t heads;

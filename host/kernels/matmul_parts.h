@@ -12,7 +12,11 @@
 
 #include "matmul.h"
 
-enum { MAX_TILE_ROWS = 256, SCALES = 32 /* of a beat */ };
+enum {
+    MAX_TILE_ROWS = 256,
+    SCALES = 32, /* of a beat */
+    AHEAD = 2048 /* bytes of a port that are asked for early; the machine stops at a page's end */
+};
 
 /* Smallest and largest shift of a tile's scales that are not zero. */
 INLINED void scale_range(const struct job *job, const uint8_t *tile, int chunk_beats, int *low,
@@ -149,6 +153,7 @@ INLINED void add_all(const struct job *job, const uint8_t *from, int low, int we
                 read_meta(job, from, low, mantissas, shifts);
                 from += 16;
             }
+            _mm_prefetch((const char *)(from + (row & 3) * stride + AHEAD), _MM_HINT_T0);
             const __m256i first = two_ports(from, stride);
             const __m256i second = two_ports(from + 2 * stride, stride);
             __m256i *here = sums + (int64_t)row * tokens;

@@ -20,7 +20,14 @@ from host.checkpoint.image_model import MATRICES, TOKENIZER
 from host.layout.packed import matrix, packed
 from host.text.chat import ChatTemplate
 from host.text.tokenizer import Tokenizer
-from host.weights import Embedding, IntegerEmbedding, Integers, Model, Weights
+from host.weights import (
+    Embedding,
+    IntegerEmbedding,
+    Integers,
+    Model,
+    StoredEmbedding,
+    Weights,
+)  # fmt: skip
 from spec.config import Config
 from spec.digest import digest
 from spec.errors import UserError
@@ -157,6 +164,8 @@ def tensors(model: Model) -> dict[str, np.ndarray | Weights]:
         found |= {"fine.values": model.fine.values, "fine.scales": model.fine.scales}
     if isinstance(model.embedding, np.ndarray):
         found["embedding"] = model.embedding
+    elif isinstance(model.embedding, StoredEmbedding):
+        found["embedding"] = model.embedding.whole()
     elif not isinstance(model.embedding, IntegerEmbedding):
         raise ImageError("the embedding is neither a table of floats nor the head's integers")
     return found

@@ -73,9 +73,12 @@ def _share(count: float) -> float:
 
 
 def _panels(rows: int) -> int:
-    """Panels that the query heads of a key head take (host/kernels/panel.h)."""
+    """Panels of up to 8 rows that a key head's queries take (host/kernels/panel.h)."""
     return -(-rows // 8)
 
+
+X86_ONLY = ("avx", "vnni", "matmul_parts")
+"""In the names of sources that are empty on other processors."""
 
 Features = Callable[..., dict[str, float]]
 
@@ -88,10 +91,10 @@ FEATURES: dict[str, Features] = {
     "attend": lambda heads, kv_heads, head_dim, past, tokens: {
         "value": tokens * (heads + 2 * kv_heads) * head_dim / CORES,
         "result": _share(tokens) * heads * head_dim,
-        "product": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
-        * max(heads // kv_heads, SUM_ROWS * _panels(heads // kv_heads)),
-        "entry": tokens / CORES * _seen(past, tokens) * kv_heads * head_dim
-        * _panels(heads // kv_heads),
+        "product": max(tokens * heads // kv_heads, SUM_ROWS * _panels(tokens * heads // kv_heads))
+        * _seen(past, tokens) * kv_heads * head_dim / CORES,
+        "entry": _panels(tokens * heads // kv_heads)
+        * _seen(past, tokens) * kv_heads * head_dim / CORES,
         "score": _share(tokens * heads) * _seen(past, tokens),
     },
     "gather": lambda columns, tokens: {"token": tokens, "value": columns * tokens},
@@ -164,10 +167,10 @@ def kernel_sources() -> list[Path]:
 
 def sources_digest() -> str:
     """Of the kernels' sources; ``a53.json`` keeps the one that it was made from. What runs the
-    kernels one after the other is not in that table."""
+    kernels one after the other is not in that table, nor what x86 alone compiles."""
     digest = hashlib.sha256()
     for path in kernel_sources():
-        if path.stem == "runner":
+        if path.stem == "runner" or any(part in path.stem for part in X86_ONLY):
             continue
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

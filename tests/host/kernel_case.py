@@ -153,8 +153,26 @@ def activation(seed: int) -> Call:
     return Call("swiglu", [call, tokens], buffers, check, [out])
 
 
-BOUNDS = {"fp32": 3e-6, "fp16": 2e-3, "int8": 3e-2}
-"""Of attention by the cache's format, relative to the largest value: entries are rounded."""
+BOUNDS = {"fp32": 3e-6, "fp16": 2e-3, "int8": 5e-2}
+"""Of attention by the cache's format, relative to the largest value: entries are rounded. With the
+rounded entries themselves the kernel is held to 3e-5."""
+
+
+def entries(cache: KvCache, length: int) -> list[np.ndarray]:
+    """What layer 0 of a cache holds, [kv_heads, length, head_dim] float32: keys, values."""
+    heads, _, head_dim, _ = cache.keys[0].shape
+    keys = cache.keys[0].transpose(0, 1, 3, 2).reshape(heads, -1, head_dim)
+    values = cache.values[0][:, :, :head_dim]
+    found = [part[:, :length] for part in (keys, values)]
+    if cache.format == "fp16":
+        return [np.ascontiguousarray(part).view(np.float16).astype(np.float32) for part in found]
+    if cache.format == "fp32":
+        return found
+    scales = [part[0][:, :length] for part in (cache.key_scales, cache.value_scales)]
+    return [
+        part * np.ascontiguousarray(scale).view(np.float16).astype(np.float32)[:, :, None]
+        for part, scale in zip(found, scales, strict=True)
+    ]
 
 
 def attention(seed: int) -> Call:
@@ -166,7 +184,7 @@ def attention(seed: int) -> Call:
         "qwen2", heads=kv_heads * group, kv_heads=kv_heads, head_dim=head_dim, layers=1, context=512
     )
     kind = list(FORMATS)[seed % 3]
-    tokens, start = int(rng.integers(1, 9)), int(rng.choice([0, 1, 15, 16, 40, 200]))
+    tokens, start = int(rng.integers(1, 9)), int(rng.choice([0, 1, 15, 16, 40, 124, 200]))
     cache, rope = KvCache(model, 300, kind), Rope(model, 300)
     width = (model.heads + 2 * kv_heads) * head_dim
     past, joined = floats(rng, start, width), floats(rng, tokens, width)
@@ -206,9 +224,12 @@ def attention(seed: int) -> Call:
             np.ascontiguousarray(part.transpose(1, 0, 2))
             for part in (heads[:, model.heads : rotated], heads[:, rotated:])
         )
-        wanted = attend(heads[start:, : model.heads], keys, values)
+        queries = heads[start:, : model.heads]
+        held = attend(queries, *entries(cache, start + tokens))
+        np.testing.assert_allclose(out[:tokens], held, rtol=0, atol=3e-5 * np.abs(values).max())
+        wanted = attend(queries, keys, values)
         # Rounding a key moves its score, so the bound grows with the scores themselves.
-        scale = np.abs(heads[start:, : model.heads]).max() * np.abs(keys).max() * head_dim**0.5
+        scale = np.abs(queries).max() * np.abs(keys).max() * head_dim**0.5
         bound = BOUNDS[kind] * max(1.0, float(scale) * (1e-3 if kind != "fp32" else 1))
         error = np.abs(out[:tokens] - wanted).max() / np.abs(values).max()
         assert error < min(bound, 2.0), (error, bound)

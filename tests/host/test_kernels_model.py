@@ -16,6 +16,7 @@ from host.forward.cache import CacheError, KvCache
 from host.forward.linear import AcceleratorBackend, FloatBackend
 from host.forward.model import Transformer
 from host.kernels import runner
+from host.weights import Shape
 from spec.config import KV260, TINY
 from tests.host.tiny_model import random_model, reference_logits, shape
 
@@ -23,13 +24,15 @@ SMALL = shape("qwen2")
 
 
 def transformer(
-    config=KV260, threads: int = 1, cache=None, seed: int = 1, device: str = "cpu"
-) -> Transformer:
+    config=KV260, threads: int = 1, cache=None, seed: int = 1, device: str = "cpu",
+    dimensions: Shape = SMALL,
+) -> Transformer:  # fmt: skip
     config = config if config.group == 32 else type(config)(**{**config.as_dict(), "group": 32})
     options = {"threads": threads} if device == "cpu" else {}
     accelerator = Accelerator(open_device(device, config, 16 << 20, **options))
     backend = AcceleratorBackend(accelerator)
-    return Transformer(random_model(seed, SMALL), backend, 64, cache=cache, threads=threads)
+    model = random_model(seed, dimensions)
+    return Transformer(model, backend, dimensions.context, cache=cache, threads=threads)
 
 
 def in_passes(model: Transformer, tokens: list[int], sizes: list[int]) -> np.ndarray:
@@ -63,6 +66,21 @@ def test_logits_do_not_depend_on_how_the_text_is_cut(config, cache, seed):
         np.testing.assert_array_equal(in_passes(model, tokens, sizes), alone, str(sizes))
     threaded = transformer(config, threads=3, cache=cache)
     np.testing.assert_array_equal(in_passes(threaded, tokens, [45]), alone)
+
+
+@pytest.mark.parametrize("cache", ["fp16", "int8", "fp32"])
+@pytest.mark.parametrize("heads", [(6, 2), (14, 2), (18, 2)], ids=str)
+def test_long_texts_do_not_either(cache, heads):
+    """Beyond the positions whose values are mixed at a time; queries for one panel or several."""
+    dimensions = shape("qwen2", heads=heads[0], kv_heads=heads[1], layers=1, context=320)
+    tokens = np.random.default_rng(heads[0]).integers(0, 80, 290).tolist()
+    model = transformer(cache=cache, dimensions=dimensions)
+    alone = in_passes(model, tokens, [1] * 290)
+    for seed in range(2):
+        sizes = random_sizes(np.random.default_rng(seed), 290, 12)
+        np.testing.assert_array_equal(in_passes(model, tokens, sizes), alone, str(sizes))
+    threaded = transformer(cache=cache, dimensions=dimensions, threads=4)
+    np.testing.assert_array_equal(in_passes(threaded, tokens, [290]), alone)
 
 
 @pytest.mark.parametrize("cache", ["fp16", "int8", "fp32"])
@@ -166,6 +184,8 @@ def test_a_cache_of_another_model_is_refused():
         Transformer(model, FloatBackend(), 64, cache=stranger)
     with pytest.raises(CacheError, match="fp16, int8 or fp32, got 'fp8'"):
         Transformer(model, FloatBackend(), 64, cache="fp8")
+    with pytest.raises(CacheError, match="up to 512 values, got head_dim = 1024"):
+        KvCache(shape(head_dim=1024), 64)
 
 
 def test_a_cache_that_fits_goes_on():

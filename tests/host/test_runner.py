@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import itertools
 import os
 import signal
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +30,7 @@ from sim import golden_device
 from spec import commands
 from spec.config import TINY
 from spec.errors import DeviceError
-from tests.host import fake_board
+from tests.host import fake_board, replay
 from tests.host.tiny_model import random_model, shape
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
@@ -253,12 +256,28 @@ def test_one_pass_is_one_after_the_other():
     assert [event.what for event in events(2, 1)] == ["kernel", "start", "finish"] * 2
 
 
+CASE = Path(__file__).with_name("runner_case.c")
+
+
+@pytest.mark.parametrize("processor", ["this", "aarch64"])
+def test_mapped_registers_and_the_caches_instructions(tmp_path, processor):
+    """Without Python: every word that is written, wrapped counters, errors, patience."""
+    compiler, emulator = {
+        "this": (["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"], []),
+        "aarch64": ([replay.COMPILER, *replay.FLAGS], [replay.EMULATOR, "-cpu", "cortex-a53"]),
+    }[processor]  # fmt: skip
+    program = str(tmp_path / "case")
+    sources = [str(replay.KERNELS / "runner.c"), str(CASE)]
+    alone = ["-static", "-Wl,--unresolved-symbols=ignore-all"]  # no kernel is called
+    command = [*compiler, f"-I{replay.KERNELS}", *alone, *sources, "-o", program]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, f"{built.stderr}\n{replay.REMEDY}"
+    done = subprocess.run([*emulator, program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
 def test_structures_are_those_of_the_header(tmp_path):
     """Sizes as the C compiler has them."""
-    import ctypes
-    import subprocess
-    from pathlib import Path
-
     names = {
         "step": runner.Step, "lane": runner.Lane, "gathering": runner.Gathering,
         "quantising": runner.Quantising, "rescoring": runner.Rescoring, "span": runner.Span,
