@@ -32,6 +32,8 @@ from spec import config as configuration
 
 EMBEDDINGS = ("auto", "shared", "own")
 
+COUNTED_FILE = "the whole file: weights, tokenizer, chat template, header, checksums and padding"
+
 
 def pack(
     model: ModelArgument = None,
@@ -109,7 +111,10 @@ def pack(
         "image": str(output), "bytes": written.bytes, "tensors": written.tensors,
         "fingerprint": written.fingerprint, "digest": f"{written.digest:016x}",
         "config": shape.name, "model": held.source, "notes": held.notes,
-        "reduction": found.reduction(written.bytes), "compression": found.as_dict(),
+        "reduction": found.reduction(written.bytes), "reduction_counts": COUNTED_FILE,
+        "weights_bytes": found.total, "weights_reduction": found.reduction(found.total),
+        "weights_reduction_counts": compression.COUNTED,
+        "compression": found.as_dict(),
         "seconds": time.perf_counter() - begin,
     }  # fmt: skip
     if as_json:
@@ -160,7 +165,14 @@ def _tell(told: dict[str, Any]) -> None:
     """One paragraph for people."""
     print(
         f"{told['image']}: {told['bytes'] / MEGA:.2f} MB for configuration {told['config']}, digest"
-        f" {told['digest']}, {told['reduction']:.2%} smaller than 16 bits; fingerprint"
-        f" {told['fingerprint']}; {told['seconds']:.1f} s\nfrom {told['model']}; head"
-        f" {told['notes'].get('head', '')}"
+        f" {told['digest']}, {told['reduction']:.2%} smaller than the weights in 16 bits, tokenizer"
+        f" and all; the weights alone {told['weights_bytes'] / MEGA:.2f} MB,"
+        f" {told['weights_reduction']:.2%} smaller; fingerprint {told['fingerprint']};"
+        f" {told['seconds']:.1f} s\nfrom {told['model']}; head {told['notes'].get('head', '')}"
     )
+    second = told["compression"]["second_table"]
+    if second:
+        print(
+            f"{second / MEGA:.2f} MB of it are a table of token vectors of its own; --embedding"
+            " shared reads them out of the head's integers"
+        )

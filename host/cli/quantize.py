@@ -44,7 +44,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="Calibration sequences.")] = 20,
+    sequences: Annotated[int, typer.Option(min=1, help="Calibration sequences.")] = 40,
     sequence: Annotated[int, typer.Option(help="Tokens of each.")] = 512,
     scales: Annotated[
         bool, typer.Option(help="Search activation-aware scales of the channels.")

@@ -33,7 +33,7 @@ def write(source: Checkpoint, folder: Path, group: int, kept: dict[str, int]) ->
                 shutil.copyfile(source.path / name, folder / name)
     else:
         config = describe(source.shape, source.eos_tokens())
-        _write_tokenizer(source, folder)
+        write_tokenizer(source, folder)
     config["torch_dtype"] = "float16"
     config.pop("dtype", None)
     config["quantization_config"] = quantization(group, kept)
@@ -72,7 +72,7 @@ def describe(shape: Shape, eos_tokens: frozenset[int]) -> dict[str, Any]:
     return config
 
 
-def _write_tokenizer(source: Checkpoint, folder: Path) -> None:
+def write_tokenizer(source: Checkpoint, folder: Path) -> None:
     """tokenizer.json and tokenizer_config.json of a GGUF file's tokenizer and template."""
     source.tokenizer().save(folder / "tokenizer.json")
     chat = source.chat()

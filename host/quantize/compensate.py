@@ -28,6 +28,9 @@ BLOCK = 64
 ROWS = 4096
 """Rows rounded at a time; rows do not see each other, and a block of them fits the cache."""
 
+LARGE = 10.0
+"""Largest share of a channel in H's mean diagonal, as a multiple of the median."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -38,6 +41,8 @@ class Statistics:
     lag: np.ndarray
     """[N, K] float32: mean of W (x0 - x) x^T, x0 from the unquantised stream: what the outputs lack
     because of the matrices before."""
+    tokens: int
+    """What they are means over."""
 
     @classmethod
     def measure(cls, weights: np.ndarray, inputs: np.ndarray, wanted: np.ndarray) -> Statistics:
@@ -49,7 +54,7 @@ class Statistics:
             lag = (behind @ weights.T).T @ inputs
         else:
             lag = weights @ (behind.T @ inputs)
-        return cls(hessian, lag / count)
+        return cls(hessian, lag / count, len(inputs))
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,22 @@ class Settings:
 
     group: int
     damping: float = 0.01
-    """Added to H's diagonal, as part of its mean."""
+    """Added to H's diagonal, as part of its mean, however many tokens there are."""
+    scarcity: float = 1.5
+    """Added to it for few tokens: times columns per token. H of few tokens finds directions that
+    nothing points to, moves errors there, and another text pays for it."""
     drift: float = 0.5
     """Part of the earlier matrices' error that is made good here; 0 is GPTQ."""
     ridge: float = 0.05
-    """Damping of that correction, as part of the mean of H's diagonal."""
+    """Damping of that correction, as ``damping`` is of rounding."""
+
+    def damping_for(self, columns: int, tokens: int) -> float:
+        """The damping of a matrix of ``columns`` inputs that ``tokens`` were seen of."""
+        return self.damping + self.scarcity * columns / tokens
+
+    def ridge_for(self, columns: int, tokens: int) -> float:
+        """The same for the correction."""
+        return self.ridge + self.scarcity * columns / tokens
 
 
 def target(weights: np.ndarray, statistics: Statistics, settings: Settings) -> np.ndarray:
@@ -70,7 +86,8 @@ def target(weights: np.ndarray, statistics: Statistics, settings: Settings) -> n
     if not settings.drift:
         return weights
     correction = np.float32(settings.drift) * statistics.lag
-    return weights + np.linalg.solve(_damped(statistics.hessian, settings.ridge), correction.T).T
+    ridge = settings.ridge_for(weights.shape[1], statistics.tokens)
+    return weights + np.linalg.solve(damped(statistics.hessian, ridge), correction.T).T
 
 
 @dataclass(frozen=True)
@@ -88,9 +105,9 @@ class Curvature:
     def of(cls, hessian: np.ndarray, damping: float) -> Curvature:
         """Factors H + damping * mean(diagonal of H)."""
         order = np.argsort(-np.diagonal(hessian), kind="stable")
-        damped = _damped(hessian, damping)[np.ix_(order, order)].astype(np.float64)
+        ordered = damped(hessian, damping)[np.ix_(order, order)].astype(np.float64)
         # H = R R^T with R upper triangular is Cholesky's factor of H turned around; U is R^-1.
-        right = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+        right = np.linalg.cholesky(ordered[::-1, ::-1])[::-1, ::-1]
         return cls(hessian, order, _inverse_upper(right).astype(np.float32))
 
     def scaled(self, scale: np.ndarray) -> Curvature:
@@ -156,9 +173,13 @@ def plain_int8(weights: np.ndarray, group: int) -> Quantised:
     return Quantised(8, group, values, scales)
 
 
-def _damped(hessian: np.ndarray, part: float) -> np.ndarray:
-    """H with ``part`` of its mean diagonal added; positive definite even where inputs are zero."""
-    mean = float(np.diagonal(hessian).mean())
+def damped(hessian: np.ndarray, part: float) -> np.ndarray:
+    """H [K, K] with ``part`` of its mean diagonal added; positive definite even where inputs are
+    zero. Channels with massive activations count as ``LARGE`` in that mean: they say nothing of
+    the others."""
+    diagonal = np.diagonal(hessian)
+    limit = LARGE * float(np.median(diagonal))
+    mean = float((np.minimum(diagonal, limit) if limit > 0 else diagonal).mean())
     added = part * mean if mean > 0 else 1.0
     return hessian + np.eye(len(hessian), dtype=np.float32) * np.float32(added)
 

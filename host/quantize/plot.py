@@ -36,6 +36,6 @@ def trade_plot(plan: Plan) -> str:
         f" y2='{HEIGHT - MARGIN}' stroke='#333'/>{labels}"
         f"<text x='{WIDTH // 2}' y='{HEIGHT - 10}' text-anchor='middle'>average bits of a weight;"
         f" spent: {plan.average:.2f}</text>"
-        f"<text x='{MARGIN}' y='{MARGIN - 12}'>divergence of plain rounding, nats per token;"
+        f"<text x='{MARGIN}' y='{MARGIN - 12}'>divergence expected of int4, nats per token;"
         f" {most:.4f} at int4</text></svg>"
     )

@@ -8,12 +8,21 @@ from typing import Any
 
 from rich.table import Table
 
-from host.layout.compression import PAPER_REDUCTION
+from host.layout.compression import COUNTED, PAPER_REDUCTION
 from host.quantize.budget import Plan
 from host.quantize.dense import MATRICES
 from host.quantize.plot import trade_plot
 from host.quantize.sequential import Record
 from host.weights import Shape
+
+EMBEDDING = (
+    "a tied embedding is read from the head's rows, as `kria-llm pack --embedding shared` has it;"
+    " the checkpoint keeps it in fp16 for other runtimes"
+)
+"""What the bytes of a report take for granted."""
+
+BAR = 24
+"""Characters of the longest bar of the trade, in a terminal."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,8 @@ class Report:
     """Of the process, bytes."""
 
     def bytes_by_kind(self) -> dict[str, int]:
-        """Bytes that the runtime keeps: matrices with scales and zero points, vectors in fp16.
-
-        A tied embedding is read from the head's rows, so it takes nothing of its own; with an fp16
-        head both are one table in fp16.
-        """
+        """Bytes that the runtime keeps (``COUNTED``, ``EMBEDDING``); with an fp16 head, head and
+        tied embedding are one table in fp16."""
         shape, group = self.shape, self.request["group"]
         kinds = {"int4 linears": 0, "int8 linears": 0}
         for record in self.records:
@@ -81,6 +87,7 @@ class Report:
             "peak_memory": self.peak_memory,
             "bits": {"average": self.plan.average, "stored": self.stored_bits()},
             "bytes": self.bytes_by_kind(), "bytes_16_bit": self.unquantised_bytes(),
+            "counts": f"{COUNTED}; {EMBEDDING}",
             "saved": self.saved(), "paper_saved": PAPER_REDUCTION,
             "trade": [asdict(step) for step in self.plan.trade],
             "matrices": [record.as_dict() for record in self.records],
@@ -108,15 +115,16 @@ class Report:
         """What each half bit of a budget would buy; None where there was no choice."""
         if not self.plan.trade:
             return None
-        table = Table(title="Divergence that plain rounding would cause, nats per token")
-        for heading in ("average bits", "divergence", "of all int4", ""):
+        table = Table(title="Divergence expected of int4, nats per token")
+        for heading in ("average bits", "divergence", "of all int4"):
             table.add_column(heading, justify="right")
+        table.add_column("")
         steps = self._milestones()
         nearest = min(steps, key=lambda step: abs(step.bits - self.plan.average))
         for step in steps:
             share = step.loss / (self.plan.trade[0].loss or 1.0)
-            chosen = "<- spent" if step is nearest else ""
-            table.add_row(f"{step.bits:.2f}", f"{step.loss:.5f}", f"{100 * share:.1f} %", chosen)
+            bar = "█" * round(BAR * share) + (" <- spent" if step is nearest else "")
+            table.add_row(f"{step.bits:.2f}", f"{step.loss:.5f}", f"{100 * share:.1f} %", bar)
         return table
 
     def lines(self) -> list[str]:
@@ -130,6 +138,8 @@ class Report:
             f" {self.stored_bits():.2f} with scales and zero points",
         ]
         fine = [f"{r.layer} {r.matrix}" for r in self.records if r.bits == 8 and r.matrix != "head"]
+        if self.shape.tied and self.request["head"] != "fp16":
+            result.append(f"counted: {EMBEDDING}")
         if fine and self.plan.trade:
             result.append(f"int8, by layer: {', '.join(fine)}")
         return result

@@ -49,7 +49,7 @@ class Request:
     """Average bits of the layers' weights; see ``host.quantize.budget``."""
     text: str = ""
     text_name: str = "the text of the package"
-    sequences: int = 20
+    sequences: int = 40
     length: int = 512
     """Tokens of each calibration sequence."""
     search_scales: bool = True
@@ -157,7 +157,8 @@ def _plan(
         )  # fmt: skip
         costs = [asdict(cost) for cost in found]
         work.put("plan", costs)
-    return budget.plan([sensitivity.Cost(**cost) for cost in costs], request.bits)
+    plain = [sensitivity.Cost(**cost) for cost in costs]
+    return budget.plan(budget.compensated(plain), request.bits)
 
 
 def _check(model: DenseModel, request: Request) -> None:

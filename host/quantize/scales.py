@@ -48,7 +48,8 @@ def search(
         shared: [K] index of the channel that makes each input, where several have one; else None.
     """
     sample = inputs[:: max(1, len(inputs) // TOKENS)]
-    curvature = Curvature.of(sample.T @ sample / np.float32(len(sample)), settings.damping)
+    damping = settings.damping_for(weights.shape[1], len(inputs))
+    curvature = Curvature.of(sample.T @ sample / np.float32(len(sample)), damping)
     rows = weights[:: max(1, len(weights) // ROWS)]
     mean = np.abs(sample).mean(axis=0).astype(np.float64)
     if shared is not None:

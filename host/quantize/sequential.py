@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 
 from host.quantize import scales
-from host.quantize.compensate import Curvature, Settings, Statistics, int4, plain_int8, target
+from host.quantize.compensate import (
+    Curvature,
+    Settings,
+    Statistics,
+    damped,
+    int4,
+    plain_int8,
+    target,
+)
 from host.quantize.dense import MATRICES, DenseLayer, QuantiseError
 from host.quantize.groups import plain_int4
 from host.quantize.layer_file import QuantisedLayer
+from host.quantize.refine import refine
 from host.quantize.stream import Stream
 from host.weights import Quantised, Shape
 
@@ -149,11 +158,13 @@ def fit_matrix(
     if not np.isfinite(statistics.hessian).all():
         raise QuantiseError("the activations overflow on the calibration text: use another text")
     wanted = target(weights, statistics, settings)
-    curvature = Curvature.of(statistics.hessian, settings.damping)
+    damping = settings.damping_for(weights.shape[1], statistics.tokens)
+    curvature = Curvature.of(statistics.hessian, damping)
     if bits == 8:
         result = plain_int8(wanted, settings.group)
     else:
-        result = int4(wanted, curvature, settings.group)
+        first = int4(wanted, curvature, settings.group)
+        result = refine(wanted, first, damped(statistics.hessian, damping))
     some = slice(None, None, max(1, len(weights) // ERROR_ROWS))
     size = curvature.error(weights[some]) or 1.0
     plain = plain_int4(weights[some], settings.group).floats()

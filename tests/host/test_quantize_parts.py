@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,12 +15,13 @@ from host.checkpoint import CheckpointError, autoawq, mixed
 from host.forward.norm import rms_norm
 from host.quantize import budget, groups, scales, sensitivity
 from host.quantize.backward import Backward
-from host.quantize.compensate import Curvature, Settings, Statistics, int4, target
+from host.quantize.compensate import Curvature, Settings, Statistics, damped, int4, target
 from host.quantize.dense import MATRICES, DenseLayer, QuantiseError
 from host.quantize.groups import plain_int4
+from host.quantize.refine import refine
 from host.quantize.report import Report
 from host.quantize.sensitivity import Cost
-from host.quantize.sequential import Record
+from host.quantize.sequential import Record, fit_matrix
 from host.quantize.stream import Stream
 from host.weights import Quantised, Shape
 from spec import shapes
@@ -94,11 +97,60 @@ def test_compensation_beats_plain_rounding_on_correlated_inputs(seed, group):
     assert ours < 0.6 * plain
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("group", [32, 64])
+def test_every_sweep_of_refinement_lessens_the_error(seed, group):
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(40, 128)).astype(np.float32)
+    inputs = correlated(rng, 600, 128)
+    hessian = damped(inputs.T @ inputs / np.float32(600), 0.01)
+    found = int4(weights, Curvature.of(hessian, 0.0), group)
+
+    def errors(rounded: Quantised) -> np.ndarray:
+        difference = (rounded.floats() - weights).astype(np.float64)
+        return np.einsum("nk,nk->n", difference @ hessian.astype(np.float64), difference)
+
+    swept = [errors(refine(weights, found, hessian, sweeps)) for sweeps in range(4)]
+    np.testing.assert_array_equal(swept[0], errors(found))
+    for before, after in pairwise(swept):
+        assert (after <= before * (1 + 1e-4)).all()  # row by row; float32 sums
+    assert swept[2].sum() < 0.97 * swept[0].sum()
+    refined = refine(weights, found, hessian)
+    assert refined.values.max() <= 15 and (refined.scales > 0).all()
+    np.testing.assert_array_equal(refined.zeros, found.zeros)
+
+
+def test_one_column_is_refined_to_the_nearest_value():
+    weights = np.array([[0.5, -0.2] + [0.0] * 30], np.float32)
+    found = plain_int4(weights, 32)
+    moved = replace(found, values=np.where(found.values == found.values[0, 0], 0, found.values))
+    back = refine(weights, moved, np.eye(32, dtype=np.float32), 1)
+    assert abs(back.floats()[0, 0] - 0.5) <= float(back.scales[0, 0]) / 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_tokens_ask_for_more_damping(seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(48, 128)).astype(np.float32)
+    mixing = np.eye(128) + 0.05 * rng.normal(size=(128, 128))
+    seen = (rng.normal(size=(4200, 128)) @ mixing).astype(np.float32)
+    held_out = Curvature.of(seen[200:].T @ seen[200:] / 4000, 0.01)
+
+    def error(scarcity: float) -> float:
+        statistics = Statistics.measure(weights, seen[:200], seen[:200])
+        settings = Settings(32, scarcity=scarcity)
+        result, _ = fit_matrix(weights, statistics, 4, settings)
+        return held_out.error(result.floats() - weights)
+
+    assert error(Settings(32).scarcity) < 0.97 * error(0.0)
+
+
 def test_inputs_that_are_always_zero_do_no_harm():
     weights = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
     for hessian in (np.zeros((64, 64), np.float32), np.diag([1.0] * 32 + [0.0] * 32)):
-        found = int4(weights, Curvature.of(hessian.astype(np.float32), 0.01), 32)
-        assert np.isfinite(found.floats()).all()
+        hessian = hessian.astype(np.float32)
+        found = int4(weights, Curvature.of(hessian, 0.01), 32)
+        assert np.isfinite(refine(weights, found, damped(hessian, 0.01)).floats()).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -240,6 +292,12 @@ def test_a_budget_goes_where_it_saves_most():
     assert found.average == 5.0
     assert [round(step.loss, 6) for step in found.trade] == [1.0, 0.5, 0.1, 0.0]
     assert [step.bits for step in found.trade] == [4.0, 5.0, 7.0, 8.0]
+
+
+def test_a_budget_knows_what_compensation_leaves():
+    costs = [Cost(0, "qkv", 100, 0.1), Cost(0, "down", 100, 0.1)]
+    found = budget.plan(budget.compensated(costs), 6.0)
+    assert found.bits == {(0, "qkv"): 4, (0, "down"): 8}
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 10)), min_size=1), st.floats(4, 8))
