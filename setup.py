@@ -1,10 +1,14 @@
 """The compiled kernels; everything else about the package is in pyproject.toml."""
 
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 
 KERNELS = Path("host/kernels")
+
+# The board's cores; code for them runs on every aarch64.
+TUNING = ["-mtune=cortex-a53"] if "aarch64" in sysconfig.get_platform() else []
 
 setup(
     ext_modules=[
@@ -24,6 +28,7 @@ setup(
                 "-Wextra",
                 "-Werror=vla",
                 "-pthread",
+                *TUNING,
             ],
             extra_link_args=["-pthread", "-lm"],
         )

@@ -120,6 +120,7 @@ def _figures(plain: list[Any], guessed: list[Any]) -> dict[str, Any]:
         "tokens_per_pass": round(tokens / passes, 2),
         "guessed": made,
         "accepted": tokens - passes,
+        "board_tokens_per_second": round(tokens / spent, 1),
         "board_gain": round(sum(one[3] for one in plain) / spent, 3),
         "least_gain": round(min(gains), 3),
         "label": "modelled",

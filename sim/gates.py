@@ -21,7 +21,7 @@ from spec.config import Config
 from spec.files import write_whole
 
 SCRIPT = """
-read_verilog -sv design.v
+read_rtlil design.il
 hierarchy -top kria_llm
 proc
 flatten
@@ -49,18 +49,19 @@ def verilog(config: Config) -> str:
     Raises:
         ToolError: there is no Yosys, or it fails.
     """
-    text = source.verilog(config)
-    path = cache_directory() / "gates" / f"{digest_of(text, SCRIPT)}.v"
+    path = cache_directory() / "gates" / f"{digest_of(source.verilog(config), SCRIPT)}.v"
     if not path.is_file():
+        from hwgen.generate import rtlil  # loads Amaranth
+
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _mapped(text))
+        write_whole(path, _mapped(rtlil(config)))
     return path.read_text()
 
 
 def _mapped(text: str) -> str:
     with tempfile.TemporaryDirectory(prefix="kria-llm-gates-") as name:
         directory = Path(name)
-        (directory / "design.v").write_text(text)
+        (directory / "design.il").write_text(text)
         yosys.find().run(SCRIPT, directory)
         return (directory / "gates.v").read_text()
 

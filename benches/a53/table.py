@@ -23,7 +23,11 @@ from spec.files import write_whole
 
 HERE = Path(__file__).parent
 
-FLAGS = ["-static", "-std=gnu11", "-O3", "-ffp-contract=off", f"-mcpu={CPU}", "-pthread"]
+FLAGS = [
+    "-static", "-std=gnu11", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno",
+    f"-mtune={CPU}", "-pthread",
+]  # fmt: skip
+"""Those of setup.py."""
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "norm": [(576, 1, 1), (896, 1, 1), (896, 1, 2), (2048, 1, 1), (896, 8, 1), (2048, 2, 2)],

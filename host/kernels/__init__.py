@@ -58,6 +58,7 @@ SIGNATURES = {
     "largest": (c_int64, (c_void_p, c_int64)),
     "draw": (c_int64, (c_void_p, c_int64, POINTER(Drawing))),
     "matmul": (c_int, (POINTER(Matmul),)),
+    "rescore": (c_int, (c_void_p,)),
     "prefer": (None, (c_int,)),
 }
 """Result and arguments of each function, without its prefix ``kernels_``."""

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "rescore.h"
 
 enum { MAX_ARGUMENTS = 4, MAX_BUFFERS = 64, NAME = 16 };
 
@@ -54,6 +55,8 @@ static int64_t call(const char *name, const int64_t *a) {
         return kernels_largest(P(0), a[1]);
     if (!strcmp(name, "draw"))
         return kernels_draw(P(0), a[1], P(2));
+    if (!strcmp(name, "rescore"))
+        return kernels_rescore(P(0));
     if (!strcmp(name, "matmul"))
         return kernels_matmul(P(0));
     fail(name);

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from host.device import cpu
-from host.kernels import Drawing
+from host.kernels import Drawing, address
+from host.kernels.rescore import Rescore
 from spec import commands
 from tests.host import kernel_case, replay
 from tests.host.kernel_case import Call
@@ -56,6 +57,31 @@ def matmul(seed: int) -> Call:
 
 def test_matmuls_have_the_same_bits(program, tmp_path):
     compare(program, tmp_path, [matmul(seed) for seed in range(40)])
+
+
+def rescore(seed: int) -> Call:
+    """A few rows of an int8 matrix; weights and activations at the ends of their ranges too."""
+    rng = np.random.default_rng(seed)
+    group, terms = int(rng.choice([32, 64, 128])), 1 + seed % 2
+    rows, columns, tokens, count = 40, 128 * int(rng.integers(1, 9)), int(rng.integers(1, 4)), 12
+    limit = int(rng.choice([3, 127]))
+    scales = rng.uniform(1e-3, 0.1, (rows, columns // group)).astype(np.float16)
+    wanted = rng.integers(0, rows, tokens * count).astype(np.int32)
+    arrays = {
+        "activations": kernel_case.floats(rng, tokens, columns),
+        "values": rng.integers(-limit, limit + 1, (rows, columns)).astype(np.int8),
+        "scales": scales.view(np.uint16), "rows": wanted,
+        "results": np.zeros(tokens * count, np.float32), "mantissas": np.zeros(columns, np.int8),
+        "lifts": np.zeros(columns // 64, np.uint8),
+    }  # fmt: skip
+    one = Rescore(columns=columns, group=group, tokens=tokens, count=count, terms=terms)
+    for name, array in arrays.items():
+        setattr(one, name, address(array))
+    return Call("rescore", [one], [one, *arrays.values()], lambda: None, [arrays["results"]])
+
+
+def test_rescored_rows_are_the_same(program, tmp_path):
+    compare(program, tmp_path, [rescore(seed) for seed in range(30)])
 
 
 def draw(seed: int) -> Call:
