@@ -28,6 +28,7 @@ flatten
 opt_expr
 opt_clean
 memory -nordff -nomap
+memory_nordff
 opt_clean
 techmap
 opt_clean

@@ -19,9 +19,6 @@ CONFIG_VARIABLE = "KRIA_LLM_TEST_CONFIG"
 """Environment variable that tells the simulation's process which configuration it simulates."""
 
 
-GATES_VARIABLE = "KRIA_LLM_TEST_GATES"
-"""Environment variable that is there when gates are simulated."""
-
 ARGUMENTS = {simulators.ICARUS: [], simulators.VERILATOR: ["-Wno-lint", "-Wno-fatal"]}
 """Of the builds: Verilator would stop at what it finds untidy."""
 
@@ -29,11 +26,6 @@ ARGUMENTS = {simulators.ICARUS: [], simulators.VERILATOR: ["-Wno-lint", "-Wno-fa
 def simulated_config() -> Config:
     """Inside the simulation: the configuration of the design."""
     return from_mapping(json.loads(os.environ[CONFIG_VARIABLE]))
-
-
-def simulates_gates() -> bool:
-    """Inside the simulation: whether a netlist stands for the Verilog."""
-    return GATES_VARIABLE in os.environ
 
 
 def run(
@@ -54,7 +46,6 @@ def run(
     source = directory / f"{generate.MODULE}.v"
     source.write_text(gates or generate.verilog(config))
     environment = {CONFIG_VARIABLE: json.dumps(config.as_dict())}
-    environment |= {GATES_VARIABLE: "1"} if gates else {}
     with simulators.chosen(simulator):
         return _run(source, module, directory, seed, simulator, environment)
 

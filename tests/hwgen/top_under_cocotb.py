@@ -29,7 +29,7 @@ from spec import commands, layout, registers
 from spec.digest import digest
 from spec.layout import Matrix
 from tests.hwgen.axi_checks import MasterChecks
-from tests.hwgen.cocotb_top import simulated_config, simulates_gates
+from tests.hwgen.cocotb_top import simulated_config
 
 CONFIG = simulated_config()
 BASE = 0x8_0000_0000
@@ -90,23 +90,8 @@ class Bench:
             AxiLiteBus.from_prefix(dut, "s_axi_control"), clock, reset, reset_active_level=False
         )
 
-    def _define_inputs(self) -> None:
-        """Zeros instead of the undefined payloads with which the models begin: gates pass them on
-        where the Verilog's conditions do not (x & s | x & ~s is x)."""
-        names = [f"m_axi_hp0_{name}" for name in ("bid", "bresp")]
-        for port in range(CONFIG.ports):
-            names += [f"m_axi_hp{port}_{name}" for name in ("rid", "rdata", "rresp", "rlast")]
-        names += [
-            f"s_axi_control_{name}"
-            for name in ("awaddr", "awprot", "wdata", "wstrb", "araddr", "arprot")
-        ]
-        for name in names:
-            getattr(self.dut, name).value = 0
-
     async def reset(self) -> None:
         """Holds the reset for some cycles."""
-        if simulates_gates():
-            self._define_inputs()
         self.dut.aresetn.value = 0
         await ClockCycles(self.dut.aclk, 5)
         self.dut.aresetn.value = 1
