@@ -14,11 +14,19 @@ from rich.table import Table
 from sim import device, measure, workload
 from sim import memory as memories
 from sim.measure import Kind
-from sim.verify import Format, Weights
+from sim.options import (
+    ConfigOption,
+    Format,
+    HeadOption,
+    MemoryOption,
+    ModelOption,
+    TokensOption,
+    Weights,
+)
 from spec import commands
 from spec import config as configuration
 from spec.errors import UserError
-from spec.shapes import SHAPES, find
+from spec.shapes import find
 
 TABLE_WIDTH = 120
 """Columns, where there is no terminal."""
@@ -28,14 +36,10 @@ def command(
     kind: Annotated[
         Kind, typer.Argument(help="Each matrix by itself, or one pass over the whole model.")
     ],
-    config: Annotated[
-        str, typer.Option("--config", "-c", help="A preset (tiny, kv260) or a TOML file.")
-    ] = "kv260",
-    model: Annotated[str, typer.Option(help="A known shape.", metavar="|".join(SHAPES))] = (
-        "qwen2.5-0.5b"
-    ),
-    tokens: Annotated[int, typer.Option(help="Activation vectors of the pass.")] = 1,
-    head: Annotated[Weights, typer.Option(help="Weights of the LM head.")] = Weights.INT4,
+    config: ConfigOption = "kv260",
+    model: ModelOption = "qwen2.5-0.5b",
+    tokens: TokensOption = 1,
+    head: HeadOption = Weights.INT4,
     no_head: Annotated[
         bool, typer.Option("--no-head", help="Leave the LM head out, as in prefill.")
     ] = False,
@@ -48,9 +52,7 @@ def command(
             "--format", help="How results are written; fp32 for one token, else bf16, if not given."
         ),
     ] = None,
-    memory: Annotated[
-        str, typer.Option(help="The memory's timing.", metavar=memories.CHOICES)
-    ] = memories.DDR4_2133.name,
+    memory: MemoryOption = memories.DDR4_2133.name,
     seed: Annotated[int, typer.Option(min=0, help="Draws the operands.")] = 1,
     save: Annotated[
         Path, typer.Option(help="Where the replay file of a difference goes.", metavar="FILE")

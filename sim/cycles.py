@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from spec import commands
 from spec.config import Config
@@ -101,10 +102,10 @@ def ideal(config: Config, latency: int = 50) -> MemoryRate:
     return MemoryRate(rate, latency)
 
 
+@lru_cache(maxsize=4096)
 def datapath_latency(config: Config) -> int:
     """Cycles from a beat of weights to its rounded results."""
-    trees = _levels(config.sub_lanes // config.chain) + _levels(config.subs)
-    return PIPELINE + config.chain + trees
+    return PIPELINE + _dot_latency(config) + _levels(config.subs)
 
 
 def estimate(config: Config, listed: list[dict[str, int]], memory: MemoryRate) -> Estimate:
@@ -113,10 +114,14 @@ def estimate(config: Config, listed: list[dict[str, int]], memory: MemoryRate) -
     Args:
         listed: the fields of its descriptors (``spec.commands``), in order; one or more.
     """
-    spent = [_steady(config, command, memory) for command in listed]
+    engines = [_engine(config, command) for command in listed]
+    spent = [
+        _steady(config, command, engine, memory)
+        for command, engine in zip(listed, engines, strict=True)
+    ]
     spent = [cost + (memory.switch if index else 0) for index, cost in enumerate(spent)]
     spent[0] += _start(config, memory)
-    spent[-1] += _tail(config, listed[-1], memory)
+    spent[-1] += _tail(config, listed[-1], engines[-1], memory)
     ends = [round(sum(spent[: index + 1])) for index in range(len(spent))]
     read = sum(_beats(command) + commands.beats(config) for command in listed) * config.beat_bytes
     return Estimate(
@@ -133,21 +138,20 @@ def roofline(config: Config, command: dict[str, int], memory: MemoryRate) -> Roo
     products = command["tiles"] * config.tile_rows * command["chunks"] * spans * config.span
     read = beats * config.beat_bytes
     return Roofline(
-        memory=read / memory.bytes_per_cycle,
+        memory=_streaming(config, command, memory),
         engine=float(beats),
         weights_per_byte=command["tokens"] * products / read,
     )
 
 
-def _steady(config: Config, command: dict[str, int], memory: MemoryRate) -> float:
-    """Cycles of a command whose predecessor's data streamed just before."""
+def _steady(config: Config, command: dict[str, int], engine: float, memory: MemoryRate) -> float:
+    """Cycles of a command whose predecessor's data streamed just before; ``engine``'s are known."""
     waits = _choice_waits(config, command)
-    engine = _engine(config, command) + waits
     written = commands.written_bytes(config, command) / (config.burst_beats * config.port_bytes)
-    bound = roofline(config, command, memory).memory + written * memory.write_cost + waits
+    bound = _streaming(config, command, memory) + written * memory.write_cost + waits
     if memory.switch:
         bound += ACTIVATION_COST * command["activation_beats"]
-    return max(engine, bound)
+    return max(engine + waits, bound)
 
 
 def _engine(config: Config, command: dict[str, int]) -> float:
@@ -155,7 +159,7 @@ def _engine(config: Config, command: dict[str, int]) -> float:
     tokens, spans = command["tokens"], 1 if command["weights8"] else 2
     chunks, tiles = command["chunks"], command["tiles"]
     load = tokens * spans + LOAD + command["weights8"]
-    swap = tokens * spans + config.chain + _levels(config.sub_lanes // config.chain) + SWAP
+    swap = tokens * spans + _dot_latency(config) + SWAP
     chunk = max(command["weight_beats"] / (tiles * chunks), swap if chunks * tiles > 1 else 0)
     tile = chunk * chunks
     if not command["top_k"]:
@@ -172,15 +176,14 @@ def _start(config: Config, memory: MemoryRate) -> float:
     return 2 * memory.latency + START - (0 if memory.switch else slack)
 
 
-def _tail(config: Config, command: dict[str, int], memory: MemoryRate) -> float:
+def _tail(config: Config, command: dict[str, int], engine: float, memory: MemoryRate) -> float:
     """From a list's last weights to its last acknowledged write, less what ``_engine`` counts."""
-    engine = _engine(config, command)
     waited = memory.latency
     if not command["top_k"]:
         last = commands.written_bytes(config, command) / command["tiles"]
         waited += _write_cycles(config, last)
-    bound = roofline(config, command, memory).memory
-    if bound > engine:  # the drain was hidden behind the next command's reads: there is none now
+    # Then the drain was hidden behind the next command's reads, and there is none now.
+    if _streaming(config, command, memory) > engine:
         waited += datapath_latency(config) + DRAIN_MARGIN + _readout(command)
     else:
         waited -= NEXT_COMMAND
@@ -220,6 +223,17 @@ def _write_cycles(config: Config, size: float) -> float:
     """Cycles that ``size`` bytes of results take on their port."""
     beats = size / config.port_bytes
     return beats * (1 + WRITE_BURST / config.burst_beats)
+
+
+@lru_cache(maxsize=4096)
+def _dot_latency(config: Config) -> int:
+    """Cycles of a dot product's chain and of the tree behind it."""
+    return config.chain + _levels(config.sub_lanes // config.chain)
+
+
+def _streaming(config: Config, command: dict[str, int], memory: MemoryRate) -> float:
+    """Cycles of a command's bytes at the memory's sequential rate."""
+    return _beats(command) * config.beat_bytes / memory.bytes_per_cycle
 
 
 def _beats(command: dict[str, int]) -> int:

@@ -13,7 +13,7 @@ from rich.table import Table
 from sim import area, cycles, device, measure, timing, workload
 from sim import memory as memories
 from sim.measure import Kind
-from sim.verify import Weights
+from sim.options import ConfigOption, HeadOption, MemoryOption, ModelOption, TokensOption, Weights
 from sim.workload import Operation
 from spec import commands
 from spec import config as configuration
@@ -21,7 +21,7 @@ from spec.config import Config
 from spec.device import XCK26
 from spec.digest import digest
 from spec.errors import UserError
-from spec.shapes import SHAPES, find
+from spec.shapes import find
 
 SEED = 1
 """Of the operands that are simulated."""
@@ -57,17 +57,11 @@ class Row:
 
 
 def command(
-    config: Annotated[
-        str, typer.Option("--config", "-c", help="A preset (tiny, kv260) or a TOML file.")
-    ] = "kv260",
-    model: Annotated[str, typer.Option(help="A known shape.", metavar="|".join(SHAPES))] = (
-        "qwen2.5-0.5b"
-    ),
-    tokens: Annotated[int, typer.Option(help="Activation vectors of the pass.")] = 1,
-    head: Annotated[Weights, typer.Option(help="Weights of the LM head.")] = Weights.INT4,
-    memory: Annotated[
-        str, typer.Option(help="The memory's timing.", metavar=memories.CHOICES)
-    ] = memories.DDR4_2133.name,
+    config: ConfigOption = "kv260",
+    model: ModelOption = "qwen2.5-0.5b",
+    tokens: TokensOption = 1,
+    head: HeadOption = Weights.INT4,
+    memory: MemoryOption = memories.DDR4_2133.name,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Run the whole pass on the RTL too: a minute.")
     ] = False,

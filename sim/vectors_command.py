@@ -10,6 +10,7 @@ import typer
 
 from host.device import vectors
 from sim import vector_set
+from sim.options import ConfigOption
 from spec import config as configuration
 from spec.errors import MismatchError, UserError
 from spec.files import OutputError, write_whole
@@ -19,9 +20,7 @@ COUNT_MAX = 1000
 
 
 def command(
-    config: Annotated[
-        str, typer.Option("--config", "-c", help="A preset (tiny, kv260) or a TOML file.")
-    ] = "tiny",
+    config: ConfigOption = "tiny",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Directory for new vectors.", show_default=False),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from host.device import largest, vectors
 from sim import cases, device, replay, verify_report
 from sim import memory as memories
 from sim.comparison import Report
+from sim.options import ConfigOption, Format, MemoryOption, Weights
 from spec import config as configuration
 from spec.config import Config
 from spec.errors import MismatchError, UserError
@@ -22,20 +22,6 @@ from spec.layout import MAX_ROWS, Matrix
 
 WEIGHTS_MAX = 1 << 28
 """Most weights of one run: beyond it, minutes become hours."""
-
-
-class Weights(StrEnum):
-    """Weight formats."""
-
-    INT4 = "int4"
-    INT8 = "int8"
-
-
-class Format(StrEnum):
-    """Result formats."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
 
 
 def variant(config: Config, group: int) -> Config:
@@ -61,9 +47,7 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 
 def command(
-    config: Annotated[
-        str, typer.Option("--config", "-c", help="A preset (tiny, kv260) or a TOML file.")
-    ] = "tiny",
+    config: ConfigOption = "tiny",
     shape: Annotated[
         str, typer.Option(help="The weight matrix: N outputs by K inputs.", metavar="NxK")
     ] = "100x256",
@@ -93,9 +77,7 @@ def command(
     stall_seed: Annotated[
         int | None, typer.Option(min=0, help="Random pauses on every AXI channel.")
     ] = None,
-    memory: Annotated[
-        str, typer.Option(help="The memory's timing.", metavar=memories.CHOICES)
-    ] = memories.IDEAL,
+    memory: MemoryOption = memories.IDEAL,
     recorded: Annotated[
         Path | None,
         typer.Option(
