@@ -8,6 +8,7 @@ parameters with the seed, and the command. ``--waves`` traces the first run alre
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import os
 import re
@@ -61,11 +62,11 @@ def tracing(where: Path) -> Iterator[None]:
 
     made = device.Device.__init__
 
-    def traced(self: Any, *arguments: Any, **named: Any) -> None:
-        values = list(arguments)
-        if values and values[-1] is None:  # the last parameter is the trace
-            values[-1] = next_file(".fst")
-        made(self, *values, **named)
+    def traced(*arguments: Any, **named: Any) -> None:
+        bound = inspect.signature(made).bind(*arguments, **named)
+        if bound.arguments["trace"] is None:
+            bound.arguments["trace"] = next_file(".fst")
+        made(*bound.args, **bound.kwargs)
 
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(where)
